@@ -1,0 +1,7 @@
+//! The kernels, one subject per file.
+//!
+//! Contract of every kernel: it is called by all workers of a pool with the same arguments; each
+//! does its share; no worker may read the result before the next barrier. Views may have gaps
+//! between rows, never within a row. Safety of each: every [`super::TensorRef`] covers live memory
+//! of at least its span, results are not aliased by anything that another thread touches, and the
+//! instruction set that dispatch chose is present.

@@ -1,0 +1,14 @@
+//! The CPU backend: instruction set dispatch, a thread pool of its own, and the kernels.
+//!
+//! All threads of the pool run every kernel together (single program, multiple data): each takes
+//! its share of rows by its [`Worker`] index, and a barrier stands between nodes. Kernels are
+//! `unsafe fn`s over [`TensorRef`]s; the caller vouches for the memory behind them.
+
+pub mod isa;
+pub mod kernels;
+pub mod pool;
+mod view;
+
+pub use isa::Isa;
+pub use pool::{ThreadPool, Worker};
+pub use view::TensorRef;
