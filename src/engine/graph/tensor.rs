@@ -32,9 +32,11 @@ pub enum InputKind {
     Positions,
     /// Cache row that each token's key and value go to, `I32 (n_tokens)`.
     CacheRows,
+    /// As `CacheRows`, for the smaller cache of the layers with a sliding window.
+    CacheRowsWindow,
     /// `0` where a query may look and `-inf` where not, `F16 (n_kv, n_tokens)`.
     Mask,
-    /// As `Mask`, for the layers with a sliding window.
+    /// As `Mask`, for the layers with a sliding window, `F16 (n_kv_window, n_tokens)`.
     MaskWindow,
     /// Rows of the last hidden state whose logits are wanted, `I32 (n_outputs)`.
     OutputRows,
@@ -47,6 +49,7 @@ impl InputKind {
             Self::Tokens => "inp_tokens",
             Self::Positions => "inp_pos",
             Self::CacheRows => "kv_idxs",
+            Self::CacheRowsWindow => "kv_idxs_swa",
             Self::Mask => "KQ_mask",
             Self::MaskWindow => "KQ_mask_swa",
             Self::OutputRows => "inp_out_ids",
