@@ -5,3 +5,13 @@
 //! between rows, never within a row. Safety of each: every [`super::TensorRef`] covers live memory
 //! of at least its span, results are not aliased by anything that another thread touches, and the
 //! instruction set that dispatch chose is present.
+
+mod convert;
+pub mod elementwise;
+pub mod experts;
+pub mod flash_attn;
+pub mod norm;
+pub mod rope;
+pub mod rows;
+mod simd;
+mod spans;

@@ -1,0 +1,338 @@
+//! One tile of attention: the query heads that share a key head, for a few tokens, over a range of
+//! keys.
+//!
+//! Keys pass in blocks. A block is widened to `f32` once and serves every query row of the tile;
+//! each row keeps its running maximum and sum (online softmax, Dao et al., arXiv 2205.14135), so
+//! the matrix of scores never exists. Blocks that the mask hides from all rows are not read.
+
+use std::ops::Range;
+use std::slice;
+
+use half::f16;
+
+use super::super::convert::row_to_f32;
+use super::super::simd::{Kernel, Simd};
+use super::gemm::Gemm;
+use super::plan::{BLOCK, Buffers, Plan};
+use crate::engine::backend::cpu::TensorRef;
+
+/// From this many query rows on, transposing the keys costs less than summing across lanes.
+const TRANSPOSE_ROWS: usize = 12;
+
+/// `-inf` as an IEEE half float.
+const NEG_INFINITY: u16 = 0xFC00;
+
+/// A tile of work; see the module.
+pub(super) struct Tile<'a> {
+    pub(super) plan: &'a Plan,
+    /// F32 `(d, n_head, t)`.
+    pub(super) q: TensorRef,
+    /// `(d, n_kv, n_head_kv)`.
+    pub(super) k: TensorRef,
+    /// `(dv, n_kv, n_head_kv)`.
+    pub(super) v: TensorRef,
+    /// F16 `(n_kv, t)`.
+    pub(super) mask: TensorRef,
+    pub(super) scale: f32,
+    pub(super) softcap: f32,
+    pub(super) head_kv: usize,
+    pub(super) tokens: Range<usize>,
+    /// Which part of the visible keys, of how many.
+    pub(super) split: (usize, usize),
+    pub(super) buffers: Buffers,
+}
+
+/// What the mask says of a block of keys.
+#[derive(Clone, Copy, PartialEq)]
+enum Sight {
+    /// No row sees a key of it.
+    None,
+    /// Every row sees every key, without a bias.
+    All,
+    /// Anything else.
+    Some,
+}
+
+impl Kernel for Tile<'_> {
+    type Out = ();
+
+    /// Leaves the unnormalised sums in `buffers.o`, the maxima in `buffers.max` and the sums of
+    /// weights in `buffers.sum`; row `token * group + head` of each.
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let rows = self.tokens.len() * self.plan.group;
+        self.start(s, rows);
+        let (part, parts) = self.split;
+        let visible = if parts > 1 { self.visible_blocks() } else { usize::MAX / parts };
+        let mine = if parts > 1 {
+            visible * part / parts..visible * (part + 1) / parts
+        } else {
+            0..visible
+        };
+        let mut seen = 0;
+        for first in (0..self.k.ne[1]).step_by(BLOCK) {
+            let keys = first..(first + BLOCK).min(self.k.ne[1]);
+            let sight = self.sight(&keys);
+            if sight == Sight::None {
+                continue;
+            }
+            seen += 1;
+            if seen > mine.end {
+                break;
+            }
+            if seen > mine.start {
+                self.block(s, rows, keys, sight);
+            }
+        }
+    }
+}
+
+impl Tile<'_> {
+    fn visible_blocks(&self) -> usize {
+        let n_kv = self.k.ne[1];
+        (0..n_kv)
+            .step_by(BLOCK)
+            .filter(|&first| self.sight(&(first..(first + BLOCK).min(n_kv))) != Sight::None)
+            .count()
+    }
+
+    /// The mask of `keys` for one token.
+    fn mask_row(&self, token: usize, keys: &Range<usize>) -> &[u16] {
+        // SAFETY: the mask is F16 with a row per token and a column per key; nobody writes it.
+        unsafe {
+            let row = self.mask.row(token, 0, 0).cast::<u16>();
+            slice::from_raw_parts(row.add(keys.start), keys.len())
+        }
+    }
+
+    fn sight(&self, keys: &Range<usize>) -> Sight {
+        let (mut hidden, mut open) = (true, true);
+        for token in self.tokens.clone() {
+            let row = self.mask_row(token, keys);
+            hidden &= row.iter().fold(0, |acc, &x| acc | (x ^ NEG_INFINITY)) == 0;
+            open &= row.iter().fold(0, |acc, &x| acc | (x << 1)) == 0;
+            if !hidden && !open {
+                return Sight::Some;
+            }
+        }
+        if hidden { Sight::None } else { Sight::All }
+    }
+
+    /// Copies the query rows, scaled and padded with zeros, and clears the accumulators.
+    #[inline(always)]
+    fn start<S: Simd>(&self, s: S, rows: usize) {
+        let Plan { group, d_padded, dv_padded, .. } = *self.plan;
+        let (d, scale) = (self.q.ne[0], s.splat(self.scale));
+        for row in 0..rows {
+            let (token, head) =
+                (self.tokens.start + row / group, self.head_kv * group + row % group);
+            for i in (0..d_padded).step_by(S::W) {
+                let n = d.saturating_sub(i).min(S::W);
+                // SAFETY: head and token exist, `i + n <= d`, and the buffer's rows are `d_padded`
+                // long.
+                unsafe {
+                    let x = s.load_n(self.q.row(head, token, 0).cast::<f32>().add(i), n);
+                    s.store(self.buffers.q.add(row * d_padded + i), s.mul(x, scale));
+                }
+            }
+        }
+        // SAFETY: the buffers have at least `rows` rows.
+        unsafe {
+            self.buffers.o.write_bytes(0, rows * dv_padded);
+            slice::from_raw_parts_mut(self.buffers.max, rows).fill(f32::NEG_INFINITY);
+            slice::from_raw_parts_mut(self.buffers.sum, rows).fill(0.0);
+        }
+    }
+
+    /// Scores of one block of keys, the step of the softmax, and the block's share of the values.
+    #[inline(always)]
+    fn block<S: Simd>(&self, s: S, rows: usize, keys: Range<usize>, sight: Sight) {
+        let Plan { dv_padded, .. } = *self.plan;
+        let padded = keys.len().next_multiple_of(16);
+        self.scores(s, rows, &keys, padded);
+        self.cap_and_mask(s, rows, &keys, padded, sight);
+        self.soft_max(s, rows, padded);
+        // SAFETY: buffers hold `rows` rows and BLOCK keys; weights of padding are 0 and its values
+        // are cleared by `widen`.
+        unsafe {
+            widen(s, &self.v, self.head_kv, &keys, padded, self.buffers.v, dv_padded);
+            Gemm {
+                m: rows,
+                n: dv_padded,
+                k: keys.len(),
+                a: self.buffers.scores,
+                lda: BLOCK,
+                b: self.buffers.v,
+                ldb: dv_padded,
+                c: self.buffers.o,
+                ldc: dv_padded,
+                accumulate: true,
+            }
+            .run(s);
+        }
+    }
+
+    /// `scores[row][key] = q[row] · k[key]`.
+    #[inline(always)]
+    fn scores<S: Simd>(&self, s: S, rows: usize, keys: &Range<usize>, padded: usize) {
+        let d = self.plan.d_padded;
+        let Buffers { q, k, k_columns, scores, .. } = self.buffers;
+        // SAFETY: buffers hold `rows` rows of `d`, BLOCK keys of `d` and `rows` rows of BLOCK.
+        unsafe {
+            widen(s, &self.k, self.head_kv, keys, padded, k, d);
+            if rows < TRANSPOSE_ROWS {
+                for row in 0..rows {
+                    for key in (0..padded).step_by(S::W) {
+                        let x = s.dots(q.add(row * d), k.add(key * d), d, d);
+                        s.store(scores.add(row * BLOCK + key), x);
+                    }
+                }
+                return;
+            }
+            for key in (0..padded).step_by(8) {
+                for i in (0..d).step_by(8) {
+                    s.transpose8(k.add(key * d + i), d, k_columns.add(i * BLOCK + key), BLOCK);
+                }
+            }
+            Gemm {
+                m: rows,
+                n: padded,
+                k: d,
+                a: q,
+                lda: d,
+                b: k_columns,
+                ldb: BLOCK,
+                c: scores,
+                ldc: BLOCK,
+                accumulate: false,
+            }
+            .run(s);
+        }
+    }
+
+    /// Caps the scores and adds the mask; scores of padding become −∞.
+    #[inline(always)]
+    fn cap_and_mask<S: Simd>(
+        &self,
+        s: S,
+        rows: usize,
+        keys: &Range<usize>,
+        padded: usize,
+        sight: Sight,
+    ) {
+        let scores = self.buffers.scores;
+        if self.softcap != 0.0 {
+            let (cap, inverse) = (s.splat(self.softcap), s.splat(1.0 / self.softcap));
+            self.each_score(s, rows, padded, |x, _| s.mul(cap, s.tanh(s.mul(x, inverse))));
+        }
+        if sight == Sight::All && keys.len() == padded {
+            return;
+        }
+        let group = self.plan.group;
+        let mut bias = [f32::NEG_INFINITY; BLOCK];
+        for (i, token) in self.tokens.clone().enumerate() {
+            for (to, &bits) in bias.iter_mut().zip(self.mask_row(token, keys)) {
+                *to = f16::from_bits(bits).to_f32();
+            }
+            for row in i * group..(i + 1) * group {
+                for key in (0..padded).step_by(S::W) {
+                    // SAFETY: `key` is below BLOCK and `row` below `rows`.
+                    unsafe {
+                        let p = scores.add(row * BLOCK + key);
+                        s.store(p, s.add(s.load(p), s.load(bias.as_ptr().add(key))));
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn each_score<S: Simd>(
+        &self,
+        s: S,
+        rows: usize,
+        padded: usize,
+        f: impl Fn(S::F, usize) -> S::F,
+    ) {
+        for row in 0..rows {
+            for key in (0..padded).step_by(S::W) {
+                // SAFETY: `key` is below BLOCK and `row` below `rows`.
+                unsafe {
+                    let p = self.buffers.scores.add(row * BLOCK + key);
+                    s.store(p, f(s.load(p), row));
+                }
+            }
+        }
+    }
+
+    /// Turns scores into weights relative to each row's new maximum, and rescales what the row has
+    /// gathered so far.
+    #[inline(always)]
+    fn soft_max<S: Simd>(&self, s: S, rows: usize, padded: usize) {
+        let dv = self.plan.dv_padded;
+        let Buffers { scores, o, max, sum, .. } = self.buffers;
+        for row in 0..rows {
+            // SAFETY: `row` is below `rows`, keys below BLOCK, columns below `dv`.
+            unsafe {
+                let line = scores.add(row * BLOCK);
+                let mut largest = s.load(line);
+                for key in (S::W..padded).step_by(S::W) {
+                    largest = s.max(largest, s.load(line.add(key)));
+                }
+                let old = *max.add(row);
+                let new = old.max(s.largest(largest));
+                if new == f32::NEG_INFINITY {
+                    line.write_bytes(0, padded);
+                    continue;
+                }
+                let shift = s.splat(new);
+                let mut total = s.splat(0.0);
+                for key in (0..padded).step_by(S::W) {
+                    let p = line.add(key);
+                    let weight = s.exp(s.sub(s.load(p), shift));
+                    total = s.add(total, weight);
+                    s.store(p, weight);
+                }
+                *max.add(row) = new;
+                if new == old {
+                    *sum.add(row) += s.sum(total);
+                    continue;
+                }
+                let fade = (old - new).exp();
+                *sum.add(row) = *sum.add(row) * fade + s.sum(total);
+                for i in (0..dv).step_by(S::W) {
+                    let p = o.add(row * dv + i);
+                    s.store(p, s.mul(s.load(p), s.splat(fade)));
+                }
+            }
+        }
+    }
+}
+
+/// Widens `keys` of one head into rows `stride` long at `dst`, and clears what pads them: the end of
+/// each row, and rows from `keys.len()` to `padded`.
+///
+/// # Safety
+/// `x` is a live `(n, n_kv, n_head_kv)` with these keys and this head; `dst` has room for `padded`
+/// rows, and `n <= stride`.
+#[inline(always)]
+unsafe fn widen<S: Simd>(
+    s: S,
+    x: &TensorRef,
+    head: usize,
+    keys: &Range<usize>,
+    padded: usize,
+    dst: *mut f32,
+    stride: usize,
+) {
+    let n = x.ne[0];
+    // SAFETY: as the caller vouches.
+    unsafe {
+        for (i, key) in keys.clone().enumerate() {
+            let to = dst.add(i * stride);
+            row_to_f32(s, x.dtype, x.row(key, head, 0), to, n);
+            to.add(n).write_bytes(0, stride - n);
+        }
+        dst.add(keys.len() * stride).write_bytes(0, (padded - keys.len()) * stride);
+    }
+}
