@@ -3,7 +3,9 @@
 //!
 //! This module knows no file, no device and no instruction set. One file in `formats` per format.
 
+pub mod convert;
 pub mod dtype;
 pub mod formats;
 
+pub use convert::{ConvertError, dequantize, quantize, quantize_vec};
 pub use dtype::{DType, UnsupportedType};
