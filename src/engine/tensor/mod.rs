@@ -6,6 +6,8 @@
 pub mod convert;
 pub mod dtype;
 pub mod formats;
+pub mod mix;
 
 pub use convert::{ConvertError, dequantize, quantize, quantize_vec};
 pub use dtype::{DType, UnsupportedType};
+pub use mix::{FileType, ModelShape};
