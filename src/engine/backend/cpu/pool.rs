@@ -1,26 +1,143 @@
 //! The thread pool of the hot path: all threads enter a job together and meet at barriers.
 //!
-//! Not a task queue. A job is one closure that every worker runs; the caller is worker 0.
+//! Not a task queue. A job is one closure that every worker runs; the caller is worker 0. A token
+//! passes hundreds of barriers, so waiting spins for some tens of microseconds and only then
+//! sleeps; an idle pool costs nothing.
+//!
+//! Invariant: [`ThreadPool::run`] returns, or panics with the first panic of a worker, only after
+//! every worker has left the job.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::ops::Range;
-use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a waiting thread spins before it sleeps. Longer than the gap between two nodes of a
+/// small model, shorter than a scheduler's time slice.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Counters for dynamic shares; see [`Worker::chunks`] for why there are several.
+const COUNTERS: usize = 4;
+
+/// A number that threads wait on until it changes.
+struct Gate {
+    value: AtomicU32,
+    sleepers: AtomicU32,
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn new() -> Self {
+        Self {
+            value: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            lock: Mutex::new(()),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn get(&self) -> u32 {
+        self.value.load(Ordering::Acquire)
+    }
+
+    /// Changes the number and wakes whoever waits.
+    fn advance(&self) {
+        // Sequentially consistent, as is the count of sleepers: either this thread sees the
+        // sleeper, or the sleeper sees the new number before it sleeps.
+        self.value.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(guard(&self.lock));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Returns once the number is no longer `seen`.
+    fn wait_past(&self, seen: u32) {
+        let mut spins = 0_u32;
+        let mut since = None;
+        while self.get() == seen {
+            spins = spins.wrapping_add(1);
+            if !spins.is_multiple_of(128) {
+                std::hint::spin_loop();
+                continue;
+            }
+            if since.get_or_insert_with(Instant::now).elapsed() < SPIN {
+                continue;
+            }
+            let mut held = guard(&self.lock);
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            while self.value.load(Ordering::SeqCst) == seen {
+                held = self.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+            }
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn guard<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One counter in a cache line of its own, so that counting does not slow the neighbours.
+#[repr(align(128))]
+struct Counter(AtomicUsize);
+
+/// What the workers of a job share.
+struct Meeting {
+    count: usize,
+    arrived: AtomicUsize,
+    turn: Gate,
+    /// A worker panicked: the others must leave the job instead of waiting for it.
+    broken: AtomicBool,
+    counters: [Counter; COUNTERS],
+}
+
+/// The payload of panics that only pass on another worker's panic.
+struct Bystander;
 
 /// What one thread knows of the job it is in.
-#[derive(Debug)]
 pub struct Worker<'a> {
     /// This thread's number, from 0.
     pub index: usize,
     /// How many threads run the job.
     pub count: usize,
-    barrier: &'a Barrier,
+    meeting: &'a Meeting,
+    /// How often this worker called [`Worker::chunks`].
+    calls: Cell<usize>,
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
+    fn new(index: usize, meeting: &'a Meeting) -> Self {
+        Self { index, count: meeting.count, meeting, calls: Cell::new(0) }
+    }
+
     /// Waits until every worker of the job is here; what was written before is visible after.
+    ///
+    /// # Panics
+    /// When another worker of the job has panicked.
     pub fn barrier(&self) {
-        if self.count > 1 {
-            self.barrier.wait();
+        if self.count == 1 {
+            return;
+        }
+        let m = self.meeting;
+        // The turn is read before `broken`: a turn that a panic advanced implies `broken`.
+        let turn = m.turn.get();
+        if m.broken.load(Ordering::Acquire) {
+            resume_unwind(Box::new(Bystander));
+        }
+        if m.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.count {
+            m.arrived.store(0, Ordering::Release);
+            m.turn.advance();
+        } else {
+            m.turn.wait_past(turn);
+        }
+        if m.broken.load(Ordering::Acquire) {
+            resume_unwind(Box::new(Bystander));
         }
     }
 
@@ -30,6 +147,36 @@ impl Worker<'_> {
         let (start, end) = (units * self.index / self.count, units * (self.index + 1) / self.count);
         (start * granule).min(n)..(end * granule).min(n)
     }
+
+    /// Hands out `0..n` in chunks to whichever worker comes first, so that a slow core takes fewer.
+    ///
+    /// Every worker of the job must call this equally often with the same arguments, and a barrier
+    /// must stand between two calls: a call clears the counter of the call after next, which nobody
+    /// can be using then.
+    pub fn chunks(&self, n: usize, chunk: usize) -> Chunks<'a> {
+        let call = self.calls.get();
+        self.calls.set(call + 1);
+        if self.index == 0 {
+            self.meeting.counters[(call + 2) % COUNTERS].0.store(0, Ordering::Relaxed);
+        }
+        Chunks { next: &self.meeting.counters[call % COUNTERS].0, n, chunk: chunk.max(1) }
+    }
+}
+
+/// The chunks that one worker takes; see [`Worker::chunks`].
+pub struct Chunks<'a> {
+    next: &'a AtomicUsize,
+    n: usize,
+    chunk: usize,
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let start = self.next.fetch_add(self.chunk, Ordering::Relaxed);
+        (start < self.n).then(|| start..(start + self.chunk).min(self.n))
+    }
 }
 
 type Job = *const (dyn Fn(&Worker) + Sync);
@@ -38,24 +185,28 @@ struct JobPtr(Job);
 // SAFETY: the job is `Sync`, and `run` keeps it alive until every worker has left it.
 unsafe impl Send for JobPtr {}
 
-struct State {
-    job: Option<JobPtr>,
-    epoch: u64,
-    busy: usize,
-    stop: bool,
-}
-
 struct Shared {
-    state: Mutex<State>,
-    start: Condvar,
-    done: Condvar,
-    barrier: Barrier,
-    count: usize,
+    meeting: Meeting,
+    /// Advances when a job is posted or the pool stops.
+    start: Gate,
+    /// Advances when the last of the other workers leaves the job.
+    done: Gate,
+    job: Mutex<Option<JobPtr>>,
+    busy: AtomicUsize,
+    stop: AtomicBool,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Runs the job as worker `index`; a panic ends the job for all workers.
+    fn enter(&self, index: usize, job: &(dyn Fn(&Worker) + Sync)) {
+        let worker = Worker::new(index, &self.meeting);
+        let Err(payload) = catch_unwind(AssertUnwindSafe(|| job(&worker))) else { return };
+        if !payload.is::<Bystander>() {
+            guard(&self.panic).get_or_insert(payload);
+        }
+        self.meeting.broken.store(true, Ordering::Release);
+        self.meeting.turn.advance();
     }
 }
 
@@ -71,11 +222,19 @@ impl ThreadPool {
     pub fn new(count: usize) -> Self {
         let count = count.max(1);
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { job: None, epoch: 0, busy: 0, stop: false }),
-            start: Condvar::new(),
-            done: Condvar::new(),
-            barrier: Barrier::new(count),
-            count,
+            meeting: Meeting {
+                count,
+                arrived: AtomicUsize::new(0),
+                turn: Gate::new(),
+                broken: AtomicBool::new(false),
+                counters: std::array::from_fn(|_| Counter(AtomicUsize::new(0))),
+            },
+            start: Gate::new(),
+            done: Gate::new(),
+            job: Mutex::new(None),
+            busy: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            panic: Mutex::new(None),
         });
         let threads = (1..count)
             .map(|index| {
@@ -88,15 +247,22 @@ impl ThreadPool {
 
     /// How many workers run each job.
     pub fn threads(&self) -> usize {
-        self.shared.count
+        self.shared.meeting.count
     }
 
-    /// Runs `job` on every worker and returns when all have finished.
+    /// Runs `job` on every worker and returns when all have finished. Not to be called from a job.
+    ///
+    /// # Panics
+    /// With the first panic of a worker, after all have left the job; the pool stays usable.
     pub fn run(&self, job: &(dyn Fn(&Worker) + Sync)) {
-        let _one_at_a_time = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = guard(&self.entry);
         let shared = &*self.shared;
-        if shared.count > 1 {
-            let mut state = shared.lock();
+        for counter in &shared.meeting.counters {
+            counter.0.store(0, Ordering::Relaxed);
+        }
+        let others = shared.meeting.count - 1;
+        let done = shared.done.get();
+        if others > 0 {
             // SAFETY: only the lifetime is erased; this function does not return before every
             // worker has left the job.
             let erased: Job = unsafe {
@@ -104,25 +270,28 @@ impl ThreadPool {
                     job,
                 )
             };
-            state.job = Some(JobPtr(erased));
-            state.epoch += 1;
-            state.busy = shared.count - 1;
-            drop(state);
-            shared.start.notify_all();
+            *guard(&shared.job) = Some(JobPtr(erased));
+            shared.busy.store(others, Ordering::Release);
+            shared.start.advance();
         }
-        job(&Worker { index: 0, count: shared.count, barrier: &shared.barrier });
-        let mut state = shared.lock();
-        while state.busy > 0 {
-            state = shared.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        shared.enter(0, job);
+        if others > 0 {
+            shared.done.wait_past(done);
+            *guard(&shared.job) = None;
         }
-        state.job = None;
+        if shared.meeting.broken.swap(false, Ordering::AcqRel) {
+            shared.meeting.arrived.store(0, Ordering::Release);
+            let payload = guard(&shared.panic).take();
+            drop(_one_at_a_time);
+            resume_unwind(payload.unwrap_or_else(|| Box::new("a worker panicked")));
+        }
     }
 }
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.shared.lock().stop = true;
-        self.shared.start.notify_all();
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.start.advance();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -132,27 +301,108 @@ impl Drop for ThreadPool {
 fn serve(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
-        let job = {
-            let mut state = shared.lock();
-            while !state.stop && state.epoch == seen {
-                state = shared.start.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            if state.stop {
-                return;
-            }
-            seen = state.epoch;
-            match &state.job {
-                Some(job) => job.0,
-                None => continue,
-            }
-        };
-        // SAFETY: `run` keeps the closure alive until `busy` is back at 0.
-        let job = unsafe { &*job };
-        job(&Worker { index, count: shared.count, barrier: &shared.barrier });
-        let mut state = shared.lock();
-        state.busy -= 1;
-        if state.busy == 0 {
-            shared.done.notify_one();
+        shared.start.wait_past(seen);
+        if shared.stop.load(Ordering::Acquire) {
+            return;
         }
+        // Every job is left by all workers before the next is posted, so none is ever skipped.
+        seen = seen.wrapping_add(1);
+        let Some(job) = guard(&shared.job).as_ref().map(|job| job.0) else { continue };
+        // SAFETY: `run` keeps the closure alive until `busy` is back at 0.
+        shared.enter(index, unsafe { &*job });
+        if shared.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            shared.done.advance();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_worker_passes_every_barrier_with_the_others() {
+        let pool = ThreadPool::new(4);
+        for _ in 0..50 {
+            let sum = AtomicUsize::new(0);
+            pool.run(&|wk| {
+                for round in 1..=20 {
+                    sum.fetch_add(1, Ordering::Relaxed);
+                    wk.barrier();
+                    assert_eq!(sum.load(Ordering::Relaxed), round * wk.count);
+                    wk.barrier();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn chunks_cover_the_range_once() {
+        let pool = ThreadPool::new(3);
+        let hits: Vec<AtomicUsize> = (0..101).map(|_| AtomicUsize::new(0)).collect();
+        for _ in 0..3 {
+            pool.run(&|wk| {
+                for _ in 0..10 {
+                    for range in wk.chunks(hits.len(), 7) {
+                        for i in range {
+                            hits[i].fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    wk.barrier();
+                }
+            });
+        }
+        assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 30));
+    }
+
+    #[test]
+    fn shares_are_disjoint_and_complete() {
+        let pool = ThreadPool::new(3);
+        let covered = AtomicUsize::new(0);
+        pool.run(&|wk| {
+            let share = wk.share(100, 8);
+            assert!(share.start.is_multiple_of(8));
+            covered.fetch_add(share.len(), Ordering::Relaxed);
+        });
+        assert_eq!(covered.load(Ordering::Relaxed), 100);
+    }
+
+    #[test]
+    fn a_panic_frees_the_others_and_reaches_the_caller() {
+        let pool = ThreadPool::new(3);
+        for culprit in 0..3 {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(&|wk| {
+                    wk.barrier();
+                    if wk.index == culprit {
+                        resume_unwind(Box::new("on purpose"));
+                    }
+                    wk.barrier();
+                });
+            }));
+            let payload = caught.expect_err("the panic is passed on");
+            assert_eq!(payload.downcast_ref::<&str>(), Some(&"on purpose"));
+        }
+        let ran = AtomicUsize::new(0);
+        pool.run(&|wk| {
+            wk.barrier();
+            ran.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), 3);
+    }
+
+    #[test]
+    fn a_sleeping_pool_wakes() {
+        let pool = ThreadPool::new(2);
+        std::thread::sleep(SPIN * 40);
+        let ran = AtomicUsize::new(0);
+        pool.run(&|wk| {
+            if wk.index == 1 {
+                std::thread::sleep(SPIN * 40);
+            }
+            wk.barrier();
+            ran.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(ran.load(Ordering::Relaxed), 2);
     }
 }
