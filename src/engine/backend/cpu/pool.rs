@@ -255,7 +255,7 @@ impl ThreadPool {
     /// # Panics
     /// With the first panic of a worker, after all have left the job; the pool stays usable.
     pub fn run(&self, job: &(dyn Fn(&Worker) + Sync)) {
-        let _one_at_a_time = guard(&self.entry);
+        let entered = guard(&self.entry);
         let shared = &*self.shared;
         for counter in &shared.meeting.counters {
             counter.0.store(0, Ordering::Relaxed);
@@ -282,7 +282,7 @@ impl ThreadPool {
         if shared.meeting.broken.swap(false, Ordering::AcqRel) {
             shared.meeting.arrived.store(0, Ordering::Release);
             let payload = guard(&shared.panic).take();
-            drop(_one_at_a_time);
+            drop(entered);
             resume_unwind(payload.unwrap_or_else(|| Box::new("a worker panicked")));
         }
     }

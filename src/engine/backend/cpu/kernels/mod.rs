@@ -10,6 +10,7 @@ mod convert;
 pub mod elementwise;
 pub mod experts;
 pub mod flash_attn;
+pub mod matmul;
 pub mod norm;
 pub mod rope;
 pub mod rows;
