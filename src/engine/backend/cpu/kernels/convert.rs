@@ -3,10 +3,12 @@
 //! The plain types, Q8_0 and Q4_0 have vector code here because attention reads them all the time;
 //! the others go through the scalar code of [`crate::engine::tensor`].
 
+use std::slice;
+
 use half::{bf16, f16};
 
 use super::simd::Simd;
-use crate::engine::tensor::DType;
+use crate::engine::tensor::{DType, dequantize, quantize};
 
 /// Elements per block of Q8_0 and Q4_0.
 const BLOCK: usize = 32;
@@ -34,8 +36,42 @@ pub(super) unsafe fn row_to_f32<S: Simd>(
             }
             DType::Q8_0 => q8_0(s, src, dst, n),
             DType::Q4_0 => q4_0(s, src, dst, n),
-            _ => unreachable!("no conversion from {dtype}"),
+            _ => scalar_to_f32(dtype, src, dst, n),
         }
+    }
+}
+
+/// The scalar code of the formats without vector code here.
+///
+/// # Safety
+/// As [`row_to_f32`].
+#[inline(never)]
+unsafe fn scalar_to_f32(dtype: DType, src: *const u8, dst: *mut f32, n: usize) {
+    let bytes = dtype.row_bytes(n).expect("rows of a tensor are whole blocks");
+    // SAFETY: the caller vouches for both rows.
+    let (row, out) = unsafe {
+        dst.write_bytes(0, n);
+        (slice::from_raw_parts(src, bytes), slice::from_raw_parts_mut(dst, n))
+    };
+    dequantize(dtype, row, out).expect("lengths agree and the type holds weights");
+}
+
+/// The scalar code of the formats without vector code here. What the format cannot hold, an
+/// infinity or NaN, makes the whole row read back as NaN rather than vanish: all bits set are a NaN
+/// scale.
+///
+/// # Safety
+/// As [`row_from_f32`].
+#[inline(never)]
+unsafe fn scalar_from_f32(dtype: DType, src: *const f32, dst: *mut u8, n: usize) {
+    let bytes = dtype.row_bytes(n).expect("rows of a tensor are whole blocks");
+    // SAFETY: the caller vouches for both rows.
+    let (row, out) = unsafe {
+        dst.write_bytes(0, bytes);
+        (slice::from_raw_parts(src, n), slice::from_raw_parts_mut(dst, bytes))
+    };
+    if quantize(dtype, row, out).is_err() {
+        out.fill(0xFF);
     }
 }
 
@@ -151,7 +187,7 @@ pub(super) unsafe fn row_from_f32<S: Simd>(
                     dst.add(2 * i).cast::<u16>().write_unaligned(bits);
                 }
             }
-            _ => unreachable!("no conversion to {dtype}"),
+            _ => scalar_from_f32(dtype, src, dst, n),
         }
     }
 }

@@ -16,3 +16,5 @@ pub mod rope;
 pub mod rows;
 mod simd;
 mod spans;
+#[cfg(test)]
+mod tests;
