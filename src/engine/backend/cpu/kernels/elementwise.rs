@@ -66,7 +66,7 @@ impl Zip {
 /// keeps its relative precision where `tanh` is close to −1.
 #[inline(always)]
 fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
-    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769_1;
+    const TWICE_SQRT_2_OVER_PI: f32 = 1.595_769;
     let cubic = s.fma(
         s.mul(x, x),
         s.splat(0.044_715 * TWICE_SQRT_2_OVER_PI),

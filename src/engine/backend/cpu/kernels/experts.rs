@@ -60,7 +60,9 @@ pub unsafe fn expert_weights(
             let sum: f32 = weights.iter().sum();
             // The bound keeps weights finite when every chosen expert has underflown to 0.
             let sum = sum.max(f32::MIN_POSITIVE);
-            weights.iter_mut().for_each(|w| *w /= sum);
+            for weight in weights {
+                *weight /= sum;
+            }
         }
     }
 }

@@ -4,7 +4,10 @@
 //! does its share; no worker may read the result before the next barrier. Views may have gaps
 //! between rows, never within a row. Safety of each: every [`super::TensorRef`] covers live memory
 //! of at least its span, results are not aliased by anything that another thread touches, and the
-//! instruction set that dispatch chose is present.
+//! instruction set that dispatch chose is present. Tensors and their rows are aligned as their plain
+//! element types want; blocks need no alignment.
+
+#![allow(clippy::cast_ptr_alignment, reason = "alignment is part of the contract above")]
 
 mod convert;
 pub mod elementwise;

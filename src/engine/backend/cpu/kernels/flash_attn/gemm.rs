@@ -41,11 +41,12 @@ impl Gemm {
             let mut row = 0;
             // SAFETY: rows stay below `m` and columns below `n`.
             unsafe {
-                while row + ROWS <= self.m {
+                // Eight rows are better cut in equal halves than with a thin rest.
+                while row + ROWS <= self.m && row + 8 != self.m {
                     self.rows::<S, ROWS>(s, row, from, to);
                     row += ROWS;
                 }
-                if row + 4 <= self.m {
+                while row + 4 <= self.m {
                     self.rows::<S, 4>(s, row, from, to);
                     row += 4;
                 }

@@ -4,6 +4,7 @@
 //! exists only where [`super::dispatch`] was promised the instruction set, and whoever calls an
 //! `unsafe` method vouches for the memory behind its pointers.
 
+#[allow(clippy::wildcard_imports, reason = "a list of a hundred intrinsics helps nobody")]
 use std::arch::x86_64::*;
 
 use super::{Kernel, Simd};

@@ -63,7 +63,9 @@ proptest! {
                     chosen.iter().map(|&i| f64::from(probs.row(r)[i as usize])).collect();
                 if normalise {
                     let sum: f64 = want.iter().sum();
-                    want.iter_mut().for_each(|w| *w /= sum);
+                    for w in &mut want {
+                        *w /= sum;
+                    }
                 }
                 for e in 0..k {
                     assert!(close(weights.row(r)[e], want[e], 0.0, SUM_TOLERANCE));
