@@ -1,6 +1,8 @@
 //! What the writer writes, the reader reads back: one file, split files, both versions; and what
 //! the writer refuses to write.
 
+#![allow(clippy::unwrap_used, reason = "tests, whose helpers clippy does not know as such")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
