@@ -359,3 +359,39 @@ fn what_is_no_file_is_an_error() {
     let error = Gguf::open(&empty).unwrap_err();
     assert!(error.to_string().ends_with("magic at byte 0: needs 4 bytes, but 0 are left"));
 }
+
+#[test]
+fn a_file_of_the_reference_writer_reads_and_is_written_again_byte_for_byte() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/gguf/reference.gguf");
+    let model = Gguf::open(&path).unwrap();
+    let m = model.metadata();
+    assert_eq!(m.str("general.name").unwrap(), "reference");
+    assert_eq!(m.u32("llama.block_count").unwrap(), 2);
+    assert_eq!(m.f32("llama.attention.layer_norm_rms_epsilon").unwrap(), 1e-5);
+    assert_eq!(m.strings("tokenizer.ggml.tokens").unwrap(), ["<s>", "grüße", "\u{2581}a"]);
+    assert_eq!(m.f32s("tokenizer.ggml.scores").unwrap(), [0.0, -1.0, -2.5]);
+    assert_eq!(*m.i32s("tokenizer.ggml.token_type").unwrap(), [3, 1, 1]);
+    assert_eq!(m.get("test.i64"), Some(&Value::I64(-(1 << 40))));
+    assert_eq!(m.u64("test.u64").unwrap(), 1 << 63);
+    assert_eq!(m.get("test.f64"), Some(&Value::F64(0.1)));
+    assert!(m.bool("test.bool").unwrap());
+    assert_eq!(m.bools("test.bools").unwrap(), [true, false]);
+
+    let half = model.tensor("half").unwrap();
+    assert_eq!((half.dtype, half.n_dims, half.ne), (DType::F16, 2, [3, 2, 1, 1]));
+    // 5.0 in f16, the last of six counting numbers.
+    assert_eq!(model.data(half)[10..], [0x00, 0x45]);
+    let quantised = model.tensor("quantised").unwrap();
+    assert_eq!((quantised.dtype, quantised.ne), (DType::Q8_0, [64, 2, 1, 1]));
+    assert_eq!(quantised.bytes, 4 * 34);
+
+    let mut w = GgufWriter::new(m.clone());
+    for info in model.tensors() {
+        w.add_tensor(&info.name, info.dtype, &info.ne[..info.n_dims]).unwrap();
+    }
+    let mut stream = w.start(Vec::new()).unwrap();
+    for info in model.tensors() {
+        stream.write_tensor(&info.name, model.data(info)).unwrap();
+    }
+    assert!(stream.finish().unwrap() == fs::read(&path).unwrap(), "the copies differ");
+}
