@@ -1,0 +1,242 @@
+//! The events that every observer of an engine emits and every reader understands.
+//!
+//! An event says what happened and when, on [`super::clock`]'s time. It carries no conclusions:
+//! readers draw them. Invariant: a span ends no earlier than it starts, and the spans of a split
+//! (wait, copies, compute) lie inside the span of its ubatch.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Index of a device in the order of the scheduler's priority; the CPU is the last one.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+pub struct DeviceIndex(pub u8);
+
+/// Anything that happened, whatever its source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A device that takes part, told once before its first span.
+    Device(DeviceFact),
+    /// A way to cut a graph came into use, told before the first ubatch that runs by it.
+    Plan(Arc<PlanFact>),
+    /// A timed interval.
+    Span(Span),
+}
+
+/// A device as the session sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeviceFact {
+    /// Its index in all other events.
+    pub index: DeviceIndex,
+    /// As ggml names it: `CPU`, `CUDA0`.
+    pub name: String,
+    /// What it is, in words.
+    pub description: String,
+    /// True for a device that only models another one's memory and link.
+    pub is_virtual: bool,
+    /// All of its memory, 0 where unknown.
+    pub memory_bytes_total: u64,
+    /// Its free memory when the session began.
+    pub memory_bytes_free: u64,
+}
+
+/// How a graph was cut into splits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanFact {
+    /// Number of the plan in this session.
+    pub id: u32,
+    /// Tokens of the ubatches that run by it.
+    pub n_tokens: u32,
+    /// Nodes of the graph.
+    pub n_nodes: u32,
+    /// The splits in execution order.
+    pub splits: Vec<SplitFact>,
+}
+
+/// One split of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SplitFact {
+    /// The device that runs it.
+    pub device: DeviceIndex,
+    /// Its nodes, in execution order.
+    pub nodes: Vec<NodeFact>,
+    /// Why the graph was cut here, in words.
+    pub cause: String,
+    /// Tensors that are copied to the device first.
+    pub inputs: Vec<InputFact>,
+}
+
+/// One node of a split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodeFact {
+    /// Name of the result: `Qcur-12`.
+    pub name: String,
+    /// ggml's name of the operation.
+    pub op: String,
+    /// ggml's tag of the placement: `1.wgt0`, `2.sup`.
+    pub tag: String,
+    /// Why the node sits on its device, in words.
+    pub cause: String,
+    /// Extents of the result.
+    pub ne: [usize; 4],
+    /// Bytes of the weights that the node reads.
+    pub weight_bytes: u64,
+}
+
+/// One tensor that a split needs from another device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputFact {
+    /// Its name.
+    pub tensor: String,
+    /// The device that has it.
+    pub from: DeviceIndex,
+    /// Bytes that travel.
+    pub bytes: u64,
+    /// Why it must travel, in words.
+    pub cause: String,
+}
+
+/// A timed interval on one track.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Span {
+    /// Who was busy, or waiting.
+    pub track: Track,
+    /// With what.
+    pub kind: SpanKind,
+    /// Start on the session's clock.
+    pub start_ns: u64,
+    /// End on the session's clock.
+    pub end_ns: u64,
+    /// Bytes moved or read, 0 where that has no meaning.
+    pub bytes: u64,
+    /// Tokens concerned, 0 where that has no meaning.
+    pub tokens: u32,
+}
+
+impl Span {
+    /// How long it took.
+    pub fn duration_ns(&self) -> u64 {
+        self.end_ns.saturating_sub(self.start_ns)
+    }
+}
+
+/// Who a span belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Track {
+    /// The thread that drives generation.
+    Host,
+    /// A device.
+    Device(DeviceIndex),
+}
+
+/// Which kind of synchronisation ended a split's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SyncKind {
+    /// Nothing to wait for: the device runs in step with the host.
+    None,
+    /// The host blocked until a graph input was free to be overwritten.
+    UserInput,
+    /// The device waited for another device's event.
+    Event,
+    /// The host blocked to read which experts were chosen.
+    MoeIds,
+    /// The copy could not be asynchronous: both devices were drained around it.
+    BlockingCopy,
+}
+
+/// What a span is about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SpanKind {
+    /// Reading the file's header and tokenizer, placing and loading weights.
+    Load {
+        /// Which part of loading.
+        stage: LoadStage,
+    },
+    /// Text to tokens.
+    Tokenise,
+    /// Building, cutting and allocating a graph that was not cached.
+    GraphBuild,
+    /// One ubatch, from writing its inputs to having its logits.
+    Ubatch {
+        /// Number of the ubatch in this session.
+        ubatch: u64,
+        /// The plan that it ran by.
+        plan: u32,
+        /// Tokens that would have fitted.
+        capacity: u32,
+        /// Sequences that take part.
+        sequences: u32,
+        /// True when it carries prompt tokens.
+        prompt: bool,
+    },
+    /// Waiting before a split could start.
+    Wait {
+        /// The ubatch.
+        ubatch: u64,
+        /// The split in its plan.
+        split: u16,
+        /// What ended the wait.
+        sync: SyncKind,
+    },
+    /// One tensor moved between devices.
+    Copy {
+        /// The ubatch.
+        ubatch: u64,
+        /// The split that needs it.
+        split: u16,
+        /// Index into the split's inputs.
+        input: u16,
+        /// Where it was.
+        from: DeviceIndex,
+        /// Where it went.
+        to: DeviceIndex,
+        /// True when the host waited for it.
+        blocking: bool,
+    },
+    /// The nodes of one split.
+    Compute {
+        /// The ubatch.
+        ubatch: u64,
+        /// The split in its plan.
+        split: u16,
+    },
+    /// One node, in the mode that times nodes one by one.
+    Node {
+        /// The ubatch.
+        ubatch: u64,
+        /// The split in its plan.
+        split: u16,
+        /// The node in its split.
+        node: u16,
+    },
+    /// Choosing the next token from its logits.
+    Sampling,
+    /// Token to text.
+    Detokenise,
+}
+
+/// The parts of loading a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum LoadStage {
+    /// Reading and checking the file's header.
+    Header,
+    /// Building the tokenizer.
+    Tokenizer,
+    /// Putting weights into the devices' buffers.
+    Weights,
+    /// Allocating the KV cache and the compute buffers.
+    Reserve,
+}
