@@ -4,11 +4,17 @@
 //! its share of rows by its [`Worker`] index, and a barrier stands between nodes. Kernels are
 //! `unsafe fn`s over [`TensorRef`]s; the caller vouches for the memory behind them.
 
+mod device;
+mod executor;
 pub mod isa;
 pub mod kernels;
 pub mod pool;
+mod threads;
 mod view;
 
+pub use device::CpuDevice;
+pub(super) use executor::{Executor, host_supports};
 pub use isa::Isa;
 pub use pool::{ThreadPool, Worker};
+pub use threads::{ThreadChoice, default_threads};
 pub use view::TensorRef;

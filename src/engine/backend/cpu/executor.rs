@@ -1,0 +1,272 @@
+//! Runs nodes whose tensors lie in host memory: the CPU's engine, and that of virtual devices.
+//!
+//! All threads run all nodes of a program in one job, with a barrier after each node. Ids in the
+//! data (token ids, cache rows, experts) are checked by the kernels that follow them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::base::clock::now_ns;
+use crate::engine::backend::device::{
+    BoundNode, BoundTensor, DeviceError, Interval, Program, Ticket,
+};
+use crate::engine::backend::host_memory::{HostBuffer, HostBuffers};
+use crate::engine::graph::Op;
+use crate::engine::tensor::DType;
+
+use super::isa::Isa;
+use super::kernels::flash_attn::{self, flash_attn_scratch_bytes};
+use super::kernels::{elementwise, experts, matmul, norm, rope, rows};
+use super::pool::{ThreadPool, Worker};
+use super::view::TensorRef;
+
+/// How many of the latest tickets are remembered; a graph has far fewer splits.
+const TICKETS_KEPT: usize = 4096;
+
+/// A checked node: its tensors are addresses.
+struct HostNode {
+    op: Op,
+    src: Vec<TensorRef>,
+    dst: TensorRef,
+    /// For products: the quantised activations are in the scratch from the node before.
+    x_is_ready: bool,
+}
+
+/// What [`Executor::compile`] makes.
+struct HostProgram {
+    nodes: Vec<HostNode>,
+    /// Keeps every address in `nodes` valid.
+    _buffers: Vec<Arc<HostBuffer>>,
+}
+
+// SAFETY: the addresses point into buffers that the program holds; `HostBuffer` is `Send + Sync`.
+unsafe impl Send for HostProgram {}
+
+/// See the module.
+pub(in crate::engine::backend) struct Executor {
+    device: String,
+    pool: Arc<ThreadPool>,
+    isa: Isa,
+    scratch: Vec<u128>,
+    next_ticket: u64,
+    intervals: VecDeque<Interval>,
+}
+
+/// Whether the host has a kernel for `op` on operands of these types.
+pub(in crate::engine::backend) fn host_supports(op: &Op, src: &[DType]) -> Result<(), String> {
+    let f32_at = |indices: &[usize]| match indices.iter().find(|&&i| src[i] != DType::F32) {
+        None => Ok(()),
+        Some(&i) => Err(format!("operand {i} is {}, not F32", src[i])),
+    };
+    match op {
+        Op::GetRows => Ok(()),
+        Op::MulMat
+        | Op::MulMatId
+        | Op::FlashAttn { .. }
+        | Op::SetRows
+        | Op::ExpertWeights { .. } => {
+            f32_at(&[if matches!(op, Op::MulMat | Op::MulMatId) { 1 } else { 0 }])
+        }
+        Op::Rope(_) | Op::Scale { .. } | Op::SoftMax | Op::TopK { .. } => f32_at(&[0]),
+        Op::RmsNorm { .. } | Op::Add | Op::Mul | Op::Glu(_) | Op::ExpertSum => f32_at(&[0, 1]),
+    }
+}
+
+impl Executor {
+    pub(in crate::engine::backend) fn new(device: String, pool: Arc<ThreadPool>) -> Self {
+        Self {
+            device,
+            pool,
+            isa: Isa::detect(),
+            scratch: Vec::new(),
+            next_ticket: 0,
+            intervals: VecDeque::new(),
+        }
+    }
+
+    pub(in crate::engine::backend) fn scratch_bytes(&self) -> usize {
+        self.scratch.len() * size_of::<u128>()
+    }
+
+    /// Checks every tensor against its buffer and every operation against the kernels.
+    pub(in crate::engine::backend) fn compile(
+        &mut self,
+        buffers: &HostBuffers,
+        nodes: &[BoundNode],
+    ) -> Result<Program, DeviceError> {
+        let mut held: Vec<Arc<HostBuffer>> = Vec::new();
+        let mut place = |tensor: &BoundTensor, what: String, write: bool| {
+            let found = buffers.resolve(tensor, write);
+            let (ptr, buffer) = found.map_err(|problem| DeviceError::Bounds {
+                device: self.device.clone(),
+                what,
+                problem,
+            })?;
+            if !held.iter().any(|b| Arc::ptr_eq(b, &buffer)) {
+                held.push(buffer);
+            }
+            Ok::<_, DeviceError>(TensorRef {
+                ptr,
+                dtype: tensor.dtype,
+                ne: tensor.ne,
+                nb: tensor.nb,
+            })
+        };
+        let mut checked: Vec<HostNode> = Vec::with_capacity(nodes.len());
+        for (n, node) in nodes.iter().enumerate() {
+            let types: Vec<DType> = node.src.iter().map(|s| s.dtype).collect();
+            host_supports(&node.op, &types).map_err(|reason| DeviceError::Unsupported {
+                device: self.device.clone(),
+                op: node.op.name(),
+                reason,
+            })?;
+            let name = node.op.name();
+            let src = node.src.iter().enumerate();
+            let src = src
+                .map(|(i, s)| place(s, format!("operand {i} of node {n} ({name})"), false))
+                .collect::<Result<Vec<_>, _>>()?;
+            let dst = place(&node.dst, format!("the result of node {n} ({name})"), true)?;
+            let mut next = HostNode { op: node.op, src, dst, x_is_ready: false };
+            next.x_is_ready = shares_activations(checked.last(), &next);
+            checked.push(next);
+        }
+        let threads = self.pool.threads();
+        let need = checked.iter().map(|n| scratch_bytes(n, threads)).max().unwrap_or(0);
+        if need > self.scratch_bytes() {
+            self.scratch = vec![0; need.div_ceil(size_of::<u128>())];
+        }
+        Ok(Program(Box::new(HostProgram { nodes: checked, _buffers: held })))
+    }
+
+    /// Runs a program to its end.
+    pub(in crate::engine::backend) fn submit(
+        &mut self,
+        program: &Program,
+        nodes: Option<&mut Vec<Interval>>,
+    ) -> Result<Ticket, DeviceError> {
+        let Some(program) = program.0.downcast_ref::<HostProgram>() else {
+            return Err(DeviceError::Bounds {
+                device: self.device.clone(),
+                what: "the program".to_string(),
+                problem: "it was compiled for another kind of device".to_string(),
+            });
+        };
+        let start_ns = now_ns();
+        let scratch: &mut [u8] = bytemuck::cast_slice_mut(&mut self.scratch);
+        let scratch = Scratch(scratch);
+        match nodes {
+            None => run(&self.pool, self.isa, &program.nodes, scratch),
+            Some(times) => {
+                for node in program.nodes.chunks(1) {
+                    let start_ns = now_ns();
+                    run(&self.pool, self.isa, node, scratch);
+                    times.push(Interval { start_ns, end_ns: now_ns() });
+                }
+            }
+        }
+        if self.intervals.len() == TICKETS_KEPT {
+            self.intervals.pop_front();
+        }
+        self.intervals.push_back(Interval { start_ns, end_ns: now_ns() });
+        self.next_ticket += 1;
+        Ok(Ticket(self.next_ticket - 1))
+    }
+
+    pub(in crate::engine::backend) fn interval(&self, ticket: Ticket) -> Option<Interval> {
+        let oldest = self.next_ticket - self.intervals.len() as u64;
+        self.intervals.get(ticket.0.checked_sub(oldest)? as usize).copied()
+    }
+}
+
+/// The scratch memory that all workers of a job share.
+#[derive(Clone, Copy)]
+struct Scratch(*mut [u8]);
+
+// SAFETY: kernels divide the scratch among the workers as they divide the result.
+unsafe impl Sync for Scratch {}
+
+/// Bytes of scratch that a node needs.
+fn scratch_bytes(node: &HostNode, threads: usize) -> usize {
+    let ne = |i: usize| node.src[i].ne;
+    let dtype = node.src[0].dtype;
+    match node.op {
+        Op::MulMat => matmul::mul_mat_scratch_bytes(dtype, ne(0)[0], ne(1)[1]),
+        Op::MulMatId => {
+            let [n_used, t, ..] = ne(2);
+            matmul::mul_mat_id_scratch_bytes(dtype, ne(0)[0], ne(1)[1], ne(0)[2], n_used, t)
+        }
+        Op::FlashAttn { .. } => {
+            let ([d, n_head, t, _], [_, n_kv, n_head_kv, _], dv) = (ne(0), ne(1), ne(2)[0]);
+            flash_attn_scratch_bytes(d, dv, n_head, n_head_kv, n_kv, t, threads)
+        }
+        _ => 0,
+    }
+}
+
+/// Whether `node` multiplies the same activations as the product just before it, whose quantised
+/// form is then still in the scratch.
+fn shares_activations(before: Option<&HostNode>, node: &HostNode) -> bool {
+    let product = |n: &HostNode| matches!(n.op, Op::MulMat | Op::MulMatId);
+    before.is_some_and(|b| {
+        let pair = b.src.get(1).zip(node.src.get(1));
+        let same = pair.is_some_and(|(x, y)| x.ptr == y.ptr && x.ne == y.ne && x.nb == y.nb);
+        let quantised = |n: &HostNode| n.src[0].dtype.is_quantised();
+        std::mem::discriminant(&b.op) == std::mem::discriminant(&node.op)
+            && product(node)
+            && same
+            && quantised(b)
+            && quantised(node)
+    })
+}
+
+fn run(pool: &ThreadPool, isa: Isa, nodes: &[HostNode], scratch: Scratch) {
+    pool.run(&|wk: &Worker| {
+        for node in nodes {
+            // Borrowing the whole struct keeps the closure `Sync`.
+            let scratch = &scratch;
+            // SAFETY: `compile` checked every tensor against its buffer, results lie in writable
+            // memory, the arena keeps live tensors apart, `&mut` of the device keeps others out,
+            // and the scratch was sized for the largest node.
+            unsafe { execute(wk, isa, node, scratch.0) };
+            wk.barrier();
+        }
+    });
+}
+
+/// Runs one node on this worker.
+///
+/// # Safety
+/// The contract of [`super::kernels`] for every tensor of the node; `scratch` holds
+/// [`scratch_bytes`].
+unsafe fn execute(wk: &Worker, isa: Isa, node: &HostNode, scratch: *mut [u8]) {
+    let (src, dst, ready) = (&node.src, node.dst, node.x_is_ready);
+    // SAFETY: the caller vouches for the node; the operand counts were checked when the graph was
+    // built.
+    unsafe {
+        match node.op {
+            Op::GetRows => rows::get_rows(wk, isa, src[0], src[1], dst),
+            Op::MulMat => matmul::mul_mat(wk, isa, src[0], src[1], dst, scratch.cast(), ready),
+            Op::MulMatId => {
+                matmul::mul_mat_id(wk, isa, src[0], src[1], src[2], dst, scratch.cast(), ready);
+            }
+            Op::RmsNorm { eps } => norm::rms_norm(wk, isa, src[0], src[1], dst, eps),
+            Op::Rope(ref p) => {
+                rope::rope(wk, isa, src[0], src[1], src.get(2).copied(), dst, p);
+            }
+            Op::SetRows => rows::set_rows(wk, isa, src[0], src[1], dst),
+            Op::FlashAttn { scale, softcap } => flash_attn::flash_attn(
+                wk, isa, src[0], src[1], src[2], src[3], dst, scale, softcap, scratch,
+            ),
+            Op::Add => elementwise::add(wk, isa, src[0], src[1], dst),
+            Op::Mul => elementwise::mul(wk, isa, src[0], src[1], dst),
+            Op::Scale { factor } => elementwise::scale(wk, isa, src[0], dst, factor),
+            Op::Glu(kind) => elementwise::glu(wk, isa, kind, src[0], src[1], dst),
+            Op::SoftMax => norm::soft_max(wk, isa, src[0], dst),
+            Op::TopK { .. } => experts::top_k(wk, src[0], dst),
+            Op::ExpertWeights { normalise } => {
+                experts::expert_weights(wk, src[0], src[1], dst, normalise);
+            }
+            Op::ExpertSum => experts::expert_sum(wk, isa, src[0], src[1], dst),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! How many threads to use when nobody says: one per physical core that this process may use.
+//!
+//! Two threads of one core share its vector units and its path to memory, so the second one gains
+//! nothing here and makes every barrier later.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// A number of threads with its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadChoice {
+    /// How many.
+    pub count: usize,
+    /// Why so many, in words.
+    pub reason: String,
+}
+
+/// The default number of threads: physical cores, bounded by the affinity mask and the cgroup's
+/// CPU quota.
+pub fn default_threads() -> ThreadChoice {
+    // The standard library's figure respects the affinity mask and the cgroup's quota.
+    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = physical_cores(Path::new("/sys/devices/system/cpu"));
+    choose(allowed, cores)
+}
+
+fn choose(allowed: usize, cores: Option<usize>) -> ThreadChoice {
+    match cores {
+        Some(cores) if cores < allowed => {
+            ThreadChoice { count: cores, reason: format!("physical cores; {allowed} logical") }
+        }
+        Some(cores) if cores > allowed => ThreadChoice {
+            count: allowed,
+            reason: format!("affinity mask or CPU quota; {cores} physical cores"),
+        },
+        Some(_) => ThreadChoice { count: allowed, reason: "physical cores".to_string() },
+        None => ThreadChoice { count: allowed, reason: "processors of this process".to_string() },
+    }
+}
+
+/// Physical cores of the machine: groups of processors that Linux lists as siblings. `None` where
+/// the system does not tell.
+fn physical_cores(cpus: &Path) -> Option<usize> {
+    let mut groups = BTreeSet::new();
+    for entry in fs::read_dir(cpus).ok()?.flatten() {
+        let siblings = entry.path().join("topology/thread_siblings_list");
+        if let Ok(list) = fs::read_to_string(siblings) {
+            groups.insert(list.trim().to_string());
+        }
+    }
+    (!groups.is_empty()).then_some(groups.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn siblings_count_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for (cpu, siblings) in [("cpu0", "0,2"), ("cpu1", "1,3"), ("cpu2", "0,2"), ("cpu3", "1,3")]
+        {
+            let topology = folder.path().join(cpu).join("topology");
+            fs::create_dir_all(&topology).unwrap();
+            fs::write(topology.join("thread_siblings_list"), format!("{siblings}\n")).unwrap();
+        }
+        assert_eq!(physical_cores(folder.path()), Some(2));
+        assert_eq!(physical_cores(&folder.path().join("absent")), None);
+    }
+
+    #[test]
+    fn the_tightest_limit_wins() {
+        assert_eq!(choose(16, Some(8)).count, 8);
+        assert_eq!(choose(2, Some(8)).count, 2);
+        assert_eq!(choose(4, Some(4)).count, 4);
+        assert_eq!(choose(3, None).count, 3);
+        assert!(default_threads().count >= 1);
+    }
+}
