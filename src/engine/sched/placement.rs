@@ -1,0 +1,282 @@
+//! Which device holds which weight and which part of the KV cache, decided from the user's settings
+//! exactly as llama.cpp decides it, before any byte is allocated.
+//!
+//! The rule for layers is llama.cpp's since early 2026: the output counts as the last layer, and
+//! `-ngl N` offloads the last `N` of the `n_layer + 1`. See `src/llama-model.cpp`, `load_tensors`.
+
+use std::sync::Arc;
+
+use regex::Regex;
+
+use crate::base::event::DeviceIndex;
+use crate::engine::model::{CacheTensor, LayerClass, WeightInfo};
+
+use super::assign::Residence;
+
+/// `-sm`: how a model is spread over several devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SplitMode {
+    /// One device only, `-mg`.
+    None,
+    /// Whole layers.
+    #[default]
+    Layer,
+}
+
+/// One `-ot` rule: weights whose name matches go to a device.
+#[derive(Clone, Debug)]
+pub struct TensorOverride {
+    /// Searched in the weight's name.
+    pub pattern: Regex,
+    /// The device's name.
+    pub device: String,
+    /// The setting as typed, for the reason.
+    pub origin: String,
+}
+
+/// The settings that place weights.
+#[derive(Clone, Debug, Default)]
+pub struct PlacementOptions {
+    /// `-ngl`: how many of the `n_layer + 1` layers are offloaded.
+    pub gpu_layers: usize,
+    /// `-sm`.
+    pub split_mode: SplitMode,
+    /// `-ts`: share of each device; empty means by free memory.
+    pub tensor_split: Vec<f32>,
+    /// `-mg`: the device that `-sm none` uses.
+    pub main_gpu: usize,
+    /// `-ot`, `-cmoe` and `-ncmoe`; the first that matches wins.
+    pub overrides: Vec<TensorOverride>,
+    /// `-nkvo`: the KV cache and attention stay on the CPU.
+    pub kv_on_host: bool,
+}
+
+/// A device that weights can go to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its free memory, by which layers are shared out without `-ts`.
+    pub free_bytes: u64,
+}
+
+/// Where everything goes.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// The device of each weight and cache tensor, with reasons.
+    pub residence: Residence,
+    /// Device of each repeating layer, and of the output last.
+    pub layers: Vec<DeviceIndex>,
+}
+
+impl Placement {
+    /// How many layers, the output counted, are not on the CPU.
+    pub fn offloaded(&self, cpu: DeviceIndex) -> usize {
+        self.layers.iter().filter(|&&d| d != cpu).count()
+    }
+}
+
+/// Settings that name what is not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlacementError {
+    /// `-mg` is past the last device.
+    #[error("-mg {main_gpu}: there are only {devices} devices beside the CPU")]
+    MainGpu {
+        /// The value.
+        main_gpu: usize,
+        /// How many devices there are.
+        devices: usize,
+    },
+    /// `-ts` has more entries than there are devices, a negative one, or only zeros.
+    #[error("-ts {split:?}: needs up to {devices} shares, none negative, not all zero")]
+    TensorSplit {
+        /// The value, formatted.
+        split: String,
+        /// How many devices there are.
+        devices: usize,
+    },
+    /// `-ot` names no device of this session.
+    #[error("{origin}: there is no device '{device}'; devices: {known}")]
+    OverrideDevice {
+        /// The setting as typed.
+        origin: String,
+        /// The name that is not there.
+        device: String,
+        /// The names that are.
+        known: String,
+    },
+}
+
+/// Places weights and caches. `targets` are the devices in order of priority, the CPU last.
+///
+/// # Errors
+/// When a setting names what is not there.
+pub fn place(
+    weights: &[WeightInfo],
+    caches: &[CacheTensor],
+    n_layer: usize,
+    targets: &[Target],
+    options: &PlacementOptions,
+) -> Result<Placement, PlacementError> {
+    let cpu = DeviceIndex(targets.len() as u8 - 1);
+    let layers = layer_devices(n_layer, &targets[..targets.len() - 1], options)?;
+    let mut residence = Residence::default();
+    for weight in weights {
+        let (device, reason) = match overridden(weight, targets, options)? {
+            Some(found) => found,
+            None => by_layer(weight, &layers, cpu, n_layer, options),
+        };
+        residence.weights.push(device);
+        residence.weight_names.push(Arc::from(weight.name.as_str()));
+        residence.weight_reasons.push(Arc::from(reason));
+    }
+    for cache in caches {
+        residence.caches.push(if options.kv_on_host { cpu } else { layers[cache.layer] });
+        residence.cache_names.push(Arc::from(cache.name.as_str()));
+    }
+    if options.kv_on_host && layers.iter().any(|&d| d != cpu) {
+        let why = "-nkvo keeps the KV cache on the CPU, so attention runs there";
+        residence.pin_attention = Some(Arc::from(why));
+    }
+    Ok(Placement { residence, layers })
+}
+
+/// The device of each layer, the output as the last one.
+fn layer_devices(
+    n_layer: usize,
+    gpus: &[Target],
+    options: &PlacementOptions,
+) -> Result<Vec<DeviceIndex>, PlacementError> {
+    let cpu = DeviceIndex(gpus.len() as u8);
+    let total = n_layer + 1;
+    let offloaded = if gpus.is_empty() { 0 } else { options.gpu_layers.min(total) };
+    let first = total - offloaded;
+    let bounds = cumulative_shares(gpus, options)?;
+    let device_of = |il: usize| {
+        if il < first {
+            return cpu;
+        }
+        if options.split_mode == SplitMode::None {
+            return DeviceIndex(options.main_gpu as u8);
+        }
+        let at = (il - first) as f32 / offloaded as f32;
+        let device = bounds.partition_point(|&b| b <= at).min(gpus.len() - 1);
+        DeviceIndex(device as u8)
+    };
+    Ok((0..total).map(device_of).collect())
+}
+
+/// Upper bound of each device's part of the offloaded layers, in `0.0..=1.0`.
+fn cumulative_shares(
+    gpus: &[Target],
+    options: &PlacementOptions,
+) -> Result<Vec<f32>, PlacementError> {
+    if options.main_gpu >= gpus.len().max(1) {
+        let devices = gpus.len();
+        return Err(PlacementError::MainGpu { main_gpu: options.main_gpu, devices });
+    }
+    let split = &options.tensor_split;
+    let mut shares: Vec<f32> = if split.is_empty() {
+        gpus.iter().map(|g| g.free_bytes as f32).collect()
+    } else {
+        split.clone()
+    };
+    let given = shares.len();
+    shares.resize(gpus.len().max(given), 0.0);
+    let sum: f32 = shares.iter().sum();
+    let bad = given > gpus.len() || shares.iter().any(|s| *s < 0.0 || !s.is_finite()) || sum <= 0.0;
+    if bad && !(gpus.is_empty() && split.is_empty()) {
+        return Err(PlacementError::TensorSplit {
+            split: format!("{split:?}"),
+            devices: gpus.len(),
+        });
+    }
+    let mut upto = 0.0;
+    Ok(shares
+        .iter()
+        .map(|s| {
+            upto += s / sum;
+            upto
+        })
+        .collect())
+}
+
+fn overridden(
+    weight: &WeightInfo,
+    targets: &[Target],
+    options: &PlacementOptions,
+) -> Result<Option<(DeviceIndex, String)>, PlacementError> {
+    let Some(rule) = options.overrides.iter().find(|r| r.pattern.is_match(&weight.name)) else {
+        return Ok(None);
+    };
+    let found = targets.iter().position(|t| t.name.eq_ignore_ascii_case(&rule.device));
+    let device = found.ok_or_else(|| PlacementError::OverrideDevice {
+        origin: rule.origin.clone(),
+        device: rule.device.clone(),
+        known: targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "),
+    })?;
+    Ok(Some((DeviceIndex(device as u8), rule.origin.clone())))
+}
+
+fn by_layer(
+    weight: &WeightInfo,
+    layers: &[DeviceIndex],
+    cpu: DeviceIndex,
+    n_layer: usize,
+    options: &PlacementOptions,
+) -> (DeviceIndex, String) {
+    let (il, what) = match weight.class {
+        LayerClass::Input => {
+            return (cpu, "input weights stay on the CPU, as in llama.cpp".to_string());
+        }
+        LayerClass::Repeating(il) => (il, format!("layer {il}")),
+        LayerClass::Output => (n_layer, "the output".to_string()),
+    };
+    let device = layers[il];
+    let offloaded = layers.iter().filter(|&&d| d != cpu).count();
+    let reason = if device != cpu {
+        format!("{what} is among the last {offloaded} of {} that are offloaded", n_layer + 1)
+    } else if cpu.0 == 0 {
+        "there is no other device".to_string()
+    } else {
+        format!("-ngl {} does not reach {what} of {}", options.gpu_layers, n_layer + 1)
+    };
+    (device, reason)
+}
+
+/// The weights of experts, as `-cmoe` and `-ncmoe` mean them.
+pub const EXPERT_WEIGHTS: &str = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps";
+
+/// `-ot PATTERN=DEVICE[,PATTERN=DEVICE…]` as rules.
+///
+/// # Errors
+/// A sentence that names the part that cannot be read.
+pub fn parse_overrides(text: &str) -> Result<Vec<TensorOverride>, String> {
+    text.split(',').map(parse_override).collect()
+}
+
+fn parse_override(rule: &str) -> Result<TensorOverride, String> {
+    let Some((pattern, device)) = rule.rsplit_once('=') else {
+        return Err(format!("-ot '{rule}': write it as PATTERN=DEVICE, like exps=CPU"));
+    };
+    let regex = Regex::new(pattern).map_err(|e| format!("-ot '{rule}': {e}"))?;
+    Ok(TensorOverride { pattern: regex, device: device.to_string(), origin: format!("-ot {rule}") })
+}
+
+/// `-cmoe`: all experts on the CPU.
+pub fn experts_on_cpu() -> TensorOverride {
+    override_experts(EXPERT_WEIGHTS, "-cmoe")
+}
+
+/// `-ncmoe N`: the experts of the first `n` layers on the CPU.
+pub fn first_experts_on_cpu(n: usize) -> Vec<TensorOverride> {
+    let one = |il: usize| {
+        override_experts(&format!(r"blk\.{il}{EXPERT_WEIGHTS}"), &format!("-ncmoe {n}"))
+    };
+    (0..n).map(one).collect()
+}
+
+fn override_experts(pattern: &str, origin: &str) -> TensorOverride {
+    let pattern = Regex::new(pattern).expect("a pattern made of a constant and a number is valid");
+    TensorOverride { pattern, device: "CPU".to_string(), origin: origin.to_string() }
+}
