@@ -1,0 +1,293 @@
+//! From a model file and settings to something that computes logits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::base::clock::now_ns;
+use crate::base::event::{DeviceIndex, Event, LoadStage, Span, SpanKind, Track};
+use crate::base::sink::Sink;
+use crate::engine::backend::cpu::{CpuDevice, Isa, ThreadPool, default_threads};
+use crate::engine::backend::{Device, DeviceSpec, VirtualDevice};
+use crate::engine::gguf::Gguf;
+use crate::engine::model::{CacheShape, GraphShape, Model, context_cells, window_cells};
+use crate::engine::sched::placement::Placement;
+use crate::engine::sched::{Allocation, ComputeError, Prepared, Scheduler, SplitPlan};
+use crate::engine::tokenizer::{Tokenizer, Vocab};
+
+use super::budget::MemoryBudget;
+use super::cells::{CellTable, SeqId};
+use super::error::RuntimeError;
+use super::fit::{self, Candidate};
+use super::options::{Fit, RuntimeOptions};
+use super::residents;
+
+/// How many prepared graphs are kept; a decode run alternates between very few shapes.
+pub(super) const PREPARED_MAX: usize = 8;
+
+/// Bytes of weights put in place so far, and of all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadProgress {
+    /// Done.
+    pub done_bytes: u64,
+    /// All.
+    pub total_bytes: u64,
+}
+
+/// How the two worst-case graphs are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanSummary {
+    /// Nodes of the decode graph.
+    pub nodes: usize,
+    /// Splits of a full prompt ubatch.
+    pub splits_prompt: usize,
+    /// Splits of a decode step.
+    pub splits_decode: usize,
+}
+
+/// A loaded model with its context.
+pub struct Engine {
+    pub(super) model: Model,
+    pub(super) scheduler: Scheduler,
+    pub(super) options: RuntimeOptions,
+    pub(super) cache: CacheShape,
+    pub(super) cells: CellTable,
+    pub(super) cells_window: Option<CellTable>,
+    pub(super) prepared: VecDeque<(GraphShape, Prepared)>,
+    pub(super) next_ubatch: u64,
+    tokenizer: Arc<Tokenizer>,
+    placement: Placement,
+    budget: MemoryBudget,
+    fit: Fit,
+    summary: PlanSummary,
+    threads: String,
+}
+
+impl Engine {
+    /// Loads a model: places it, puts its weights on the devices, and reserves all memory that any
+    /// later call needs.
+    ///
+    /// # Errors
+    /// When the file cannot be used, a setting makes no sense, or the memory is not there.
+    pub fn load(
+        gguf: Arc<Gguf>,
+        mut options: RuntimeOptions,
+        sink: Arc<dyn Sink>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, RuntimeError> {
+        let file = gguf.name().to_string();
+        let stage = |stage, start_ns, bytes| record_load(sink.as_ref(), stage, start_ns, bytes);
+        let start_ns = now_ns();
+        let named = |source| RuntimeError::Model { file: file.clone(), source };
+        let model = Model::load(gguf).map_err(named)?;
+        resolve(&mut options, &model)?;
+        model.check_cache_types(options.type_k, options.type_v).map_err(named)?;
+        stage(LoadStage::Header, start_ns, 0);
+
+        let start_ns = now_ns();
+        let tokenizer = Vocab::from_metadata(model.gguf().metadata()).and_then(Tokenizer::new);
+        let tokenizer =
+            tokenizer.map_err(|source| RuntimeError::Tokenizer { file: file.clone(), source })?;
+        stage(LoadStage::Tokenizer, start_ns, 0);
+
+        let (devices, threads) = make_devices(&options);
+        let mut scheduler = Scheduler::new(devices, Arc::clone(&sink));
+        let cache = cache_shape(&model, &options);
+        let start_ns = now_ns();
+        let (chosen, fit) = fit::choose(&model, &scheduler, &cache, &options)?;
+        let Candidate { placement, mut budget, plans, .. } = chosen;
+        let loaded = residents::load(&model, &mut scheduler, &placement, &cache, progress);
+        loaded.map_err(|e| too_large(e, &budget, &model, &scheduler, &cache, &options))?;
+        stage(LoadStage::Weights, start_ns, budget.devices.iter().map(|d| d.weight_bytes).sum());
+
+        let start_ns = now_ns();
+        let arenas: Vec<usize> = budget.devices.iter().map(|d| d.compute_bytes as usize).collect();
+        scheduler
+            .reserve(&arenas)
+            .map_err(ComputeError::from)
+            .map_err(|e| too_large(e.into(), &budget, &model, &scheduler, &cache, &options))?;
+        let summary = PlanSummary {
+            nodes: plans.decode.graph.nodes.len(),
+            splits_prompt: plans.prompt.plan.splits.len(),
+            splits_decode: plans.decode.plan.splits.len(),
+        };
+        // Compiling the worst cases now sizes every scratch buffer, so that nothing grows later.
+        for worst in [&plans.prompt, &plans.decode] {
+            scheduler.prepare(&worst.graph, &worst.plan, &worst.allocation)?;
+        }
+        for (entry, device) in budget.devices.iter_mut().zip(scheduler.devices()) {
+            entry.scratch_bytes = device.scratch_bytes() as u64;
+        }
+        stage(LoadStage::Reserve, start_ns, 0);
+        let h = model.hparams();
+        let cells_window = (0..h.n_layer)
+            .any(|il| h.is_window_layer(il))
+            .then(|| CellTable::new(cache.n_cells_window, h.sliding_window.map(|w| w as usize)));
+        Ok(Self {
+            cells: CellTable::new(cache.n_cells, None),
+            cells_window,
+            model,
+            scheduler,
+            cache,
+            options,
+            prepared: VecDeque::new(),
+            next_ubatch: 0,
+            tokenizer: Arc::new(tokenizer),
+            placement,
+            budget,
+            fit,
+            summary,
+            threads,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// The settings, with every automatic choice made.
+    pub fn options(&self) -> &RuntimeOptions {
+        &self.options
+    }
+
+    /// The devices, in order of priority, the CPU last.
+    pub fn devices(&self) -> &[Box<dyn Device>] {
+        self.scheduler.devices()
+    }
+
+    /// Where the layers are.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// What the model needs in memory, as predicted before it was loaded.
+    pub fn budget(&self) -> &MemoryBudget {
+        &self.budget
+    }
+
+    /// How many layers are offloaded, and what stopped one more.
+    pub fn fit(&self) -> &Fit {
+        &self.fit
+    }
+
+    /// How the worst-case graphs are cut.
+    pub fn plan_summary(&self) -> PlanSummary {
+        self.summary
+    }
+
+    /// How many threads compute, and why so many.
+    pub fn threads(&self) -> &str {
+        &self.threads
+    }
+
+    /// The CPU kernels that were chosen at run time.
+    pub fn isa(&self) -> Isa {
+        Isa::detect()
+    }
+
+    /// Forgets the tokens of a sequence from position `from` on.
+    pub fn truncate(&mut self, seq: SeqId, from: i32) {
+        self.cells.truncate(seq, from);
+        if let Some(cells) = &mut self.cells_window {
+            cells.truncate(seq, from);
+        }
+    }
+}
+
+fn record_load(sink: &dyn Sink, stage: LoadStage, start_ns: u64, bytes: u64) {
+    let (track, kind) = (Track::Host, SpanKind::Load { stage });
+    sink.record(Event::Span(Span { track, kind, start_ns, end_ns: now_ns(), bytes, tokens: 0 }));
+}
+
+/// Fills in what the settings leave to the model and checks the rest.
+fn resolve(options: &mut RuntimeOptions, model: &Model) -> Result<(), RuntimeError> {
+    let setting = |setting, problem| Err(RuntimeError::Setting { setting, problem });
+    if options.n_ctx == 0 {
+        options.n_ctx = model.hparams().n_ctx_train;
+    }
+    if options.n_seq_max == 0 || options.n_seq_max > SeqId::MAX {
+        let problem = format!("{} sequences; 1 to {} are possible", options.n_seq_max, SeqId::MAX);
+        return setting("-np", problem);
+    }
+    if options.n_batch == 0 || options.n_ubatch == 0 {
+        return setting("-b, -ub", "a batch needs at least one token".to_string());
+    }
+    options.n_batch = options.n_batch.min(options.n_ctx);
+    options.n_ubatch = options.n_ubatch.min(options.n_batch);
+    if options.n_ctx < options.n_seq_max {
+        let problem = format!("{} tokens for {} sequences", options.n_ctx, options.n_seq_max);
+        return setting("-c", problem);
+    }
+    // 2^31 cells is the reach of the I32 row numbers; far below it lies any real context.
+    if options.n_ctx > 1 << 28 {
+        return setting("-c", format!("{} tokens are more than any model takes", options.n_ctx));
+    }
+    Ok(())
+}
+
+fn cache_shape(model: &Model, options: &RuntimeOptions) -> CacheShape {
+    let window = model.hparams().sliding_window.map_or(0, |w| w as usize);
+    CacheShape {
+        n_cells: context_cells(options.n_ctx),
+        n_cells_window: window_cells(options.n_ctx, window, options.n_seq_max, options.n_ubatch),
+        type_k: options.type_k,
+        type_v: options.type_v,
+    }
+}
+
+fn make_devices(options: &RuntimeOptions) -> (Vec<Box<dyn Device>>, String) {
+    let choice = default_threads();
+    let (count, reason) = match options.n_threads.max(options.n_threads_batch) {
+        0 => (choice.count, format!("{} ({})", choice.count, choice.reason)),
+        n => (n, format!("{n} (as set)")),
+    };
+    let pool = Arc::new(ThreadPool::new(count));
+    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    for (i, spec) in options.devices.iter().enumerate() {
+        let DeviceSpec::Virtual(spec) = spec;
+        devices.push(Box::new(VirtualDevice::new(i, spec.clone(), Arc::clone(&pool))));
+    }
+    devices.push(Box::new(CpuDevice::new(pool)));
+    (devices, reason)
+}
+
+/// Turns a lack of memory into an error that shows the budget and says what would fit.
+fn too_large(
+    error: RuntimeError,
+    budget: &MemoryBudget,
+    model: &Model,
+    scheduler: &Scheduler,
+    cache: &CacheShape,
+    options: &RuntimeOptions,
+) -> RuntimeError {
+    match error {
+        RuntimeError::Compute(source) => {
+            let advice = fit::advice(model, scheduler, cache, options);
+            RuntimeError::DoesNotFit { source, budget: Box::new(budget.clone()), advice }
+        }
+        other => other,
+    }
+}
+
+/// A worst-case graph, cut and with its memory planned.
+pub(super) struct Worst {
+    pub(super) graph: crate::engine::graph::Graph,
+    pub(super) plan: SplitPlan,
+    pub(super) allocation: Allocation,
+}
+
+/// The largest prompt ubatch and the largest decode step.
+pub(super) struct WorstCases {
+    pub(super) prompt: Worst,
+    pub(super) decode: Worst,
+}
+
+/// The CPU's index among `n` devices.
+pub(super) fn cpu_of(n: usize) -> DeviceIndex {
+    DeviceIndex(n as u8 - 1)
+}

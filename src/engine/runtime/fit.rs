@@ -1,0 +1,179 @@
+//! Chooses how many layers to offload: as told, or as many as fit. Plans with the real scheduler and
+//! the real memory planner; nothing is allocated.
+
+use crate::engine::backend::AllocError;
+use crate::engine::backend::DeviceKind;
+use crate::engine::model::{CacheShape, GraphShape, Model};
+use crate::engine::sched::placement::{Placement, Target, place};
+use crate::engine::sched::{ComputeError, Scheduler};
+
+use super::budget::{DeviceBudget, MemoryBudget};
+use super::engine::{Worst, WorstCases, cpu_of};
+use super::error::RuntimeError;
+use super::options::{Fit, GpuLayers, RuntimeOptions};
+
+/// One possible placement with its needs.
+pub(super) struct Candidate {
+    pub(super) gpu_layers: usize,
+    pub(super) placement: Placement,
+    pub(super) budget: MemoryBudget,
+    pub(super) plans: WorstCases,
+}
+
+/// The placement that the settings ask for, or with `-ngl auto` the largest that fits.
+pub(super) fn choose(
+    model: &Model,
+    scheduler: &Scheduler,
+    cache: &CacheShape,
+    options: &RuntimeOptions,
+) -> Result<(Candidate, Fit), RuntimeError> {
+    let all = model.hparams().n_layer + 1;
+    match options.gpu_layers {
+        GpuLayers::Count(n) => {
+            let chosen = candidate(model, scheduler, cache, options, n)?;
+            let gpu_layers = chosen.placement.offloaded(cpu_of(scheduler.devices().len()));
+            if let Some(error) = lacking(&chosen.budget, scheduler) {
+                let advice = advice(model, scheduler, cache, options);
+                let (source, budget) = (ComputeError::from(error), Box::new(chosen.budget));
+                return Err(RuntimeError::DoesNotFit { source, budget, advice });
+            }
+            Ok((chosen, Fit { gpu_layers, limit: None }))
+        }
+        GpuLayers::Auto => {
+            let top = if scheduler.devices().len() == 1 { 0 } else { all };
+            largest_that_fits(model, scheduler, cache, options, top)
+        }
+    }
+}
+
+fn largest_that_fits(
+    model: &Model,
+    scheduler: &Scheduler,
+    cache: &CacheShape,
+    options: &RuntimeOptions,
+    top: usize,
+) -> Result<(Candidate, Fit), RuntimeError> {
+    let mut limit = None;
+    for n in (0..=top).rev() {
+        let tried = candidate(model, scheduler, cache, options, n)?;
+        match lacking(&tried.budget, scheduler) {
+            Some(error) if n > 0 => limit = Some(format!("-ngl {n} does not fit: {error}")),
+            Some(error) => {
+                let (source, budget) = (ComputeError::from(error), Box::new(tried.budget));
+                let advice = "lower -c, or take weights off the device with -ot".to_string();
+                return Err(RuntimeError::DoesNotFit { source, budget, advice });
+            }
+            None => return Ok((tried, Fit { gpu_layers: n, limit })),
+        }
+    }
+    Err(RuntimeError::Setting { setting: "-ngl", problem: "nothing fits".to_string() })
+}
+
+/// What would fit instead of the settings, as a hint.
+pub(super) fn advice(
+    model: &Model,
+    scheduler: &Scheduler,
+    cache: &CacheShape,
+    options: &RuntimeOptions,
+) -> String {
+    let top = model.hparams().n_layer + 1;
+    match largest_that_fits(model, scheduler, cache, options, top) {
+        Ok((fits, _)) if fits.gpu_layers > 0 => format!(
+            "-ngl {} fits with these settings; a smaller -c or -ub, or -ctk q8_0 -ctv q8_0, makes \
+             room for more",
+            fits.gpu_layers
+        ),
+        Ok(_) => "no layer fits on the device; lower -c or -ub, or use -ngl 0".to_string(),
+        Err(_) => {
+            "lower -c, choose a smaller KV type (-ctk q8_0 -ctv q8_0), or free memory".to_string()
+        }
+    }
+}
+
+/// Plans one number of layers.
+fn candidate(
+    model: &Model,
+    scheduler: &Scheduler,
+    cache: &CacheShape,
+    options: &RuntimeOptions,
+    gpu_layers: usize,
+) -> Result<Candidate, RuntimeError> {
+    let devices = scheduler.devices();
+    let targets: Vec<Target> = devices
+        .iter()
+        .map(|d| Target { name: d.info().name.clone(), free_bytes: d.memory().free_bytes })
+        .collect();
+    let caches = model.cache_tensors(cache);
+    let mut settings = options.placement.clone();
+    settings.gpu_layers = gpu_layers;
+    let n_layer = model.hparams().n_layer;
+    let placement = place(model.weights(), &caches, n_layer, &targets, &settings)?;
+    let outputs = options.n_seq_max;
+    let worst = |n_tokens: usize| -> Result<Worst, RuntimeError> {
+        let shape = GraphShape {
+            n_tokens,
+            n_outputs: outputs.min(n_tokens),
+            n_kv: cache.n_cells,
+            n_kv_window: cache.n_cells_window,
+            cache: *cache,
+            rope_ctx: options.n_ctx / options.n_seq_max,
+        };
+        let graph = model.build(&shape)?;
+        let (plan, allocation) = scheduler
+            .plan(&graph, &placement.residence, options.op_offload)
+            .map_err(ComputeError::from)?;
+        Ok(Worst { graph, plan, allocation })
+    };
+    let plans = WorstCases { prompt: worst(options.n_ubatch)?, decode: worst(outputs)? };
+    let mut entries: Vec<DeviceBudget> = targets
+        .iter()
+        .zip(devices)
+        .map(|(t, d)| {
+            let memory = d.memory();
+            DeviceBudget {
+                device: t.name.clone(),
+                free_bytes: memory.free_bytes,
+                total_bytes: memory.total_bytes,
+                ..DeviceBudget::default()
+            }
+        })
+        .collect();
+    for (i, weight) in model.weights().iter().enumerate() {
+        let home = placement.residence.weights[i];
+        // One copy of a tensor serves all its uses on a device.
+        let earlier = weight.duplicate_of.is_some_and(|first| {
+            (first.0 as usize..i).any(|j| {
+                model.weights()[j].tensor == weight.tensor && placement.residence.weights[j] == home
+            })
+        });
+        if !earlier {
+            entries[home.0 as usize].weight_bytes += weight.bytes as u64;
+        }
+    }
+    for (cache, home) in caches.iter().zip(&placement.residence.caches) {
+        entries[home.0 as usize].kv_bytes += cache.bytes as u64;
+    }
+    for (d, entry) in entries.iter_mut().enumerate() {
+        let arenas = [&plans.prompt, &plans.decode].map(|w| w.allocation.arena_bytes[d] as u64);
+        entry.compute_bytes = arenas[0].max(arenas[1]);
+    }
+    let output_bytes = (outputs * model.hparams().n_vocab * size_of::<f32>()) as u64;
+    let budget = MemoryBudget { devices: entries, output_bytes };
+    Ok(Candidate { gpu_layers, placement, budget, plans })
+}
+
+/// The first device that cannot hold its part. The CPU's weights are mapped from the file and can
+/// be dropped again, so they do not count against its free memory.
+fn lacking(budget: &MemoryBudget, scheduler: &Scheduler) -> Option<AllocError> {
+    budget.devices.iter().zip(scheduler.devices()).find_map(|(need, device)| {
+        let mapped = if device.info().kind == DeviceKind::Cpu { need.weight_bytes } else { 0 };
+        let wanted_bytes = need.needed_bytes() - mapped;
+        (wanted_bytes > need.free_bytes).then(|| AllocError {
+            device: need.device.clone(),
+            what: "weights, KV cache and compute buffer together".to_string(),
+            wanted_bytes,
+            free_bytes: need.free_bytes,
+            total_bytes: need.total_bytes,
+        })
+    })
+}

@@ -1,0 +1,295 @@
+//! Keeps several requests going at once: each step decodes one token of every running sequence and
+//! fills the rest of the batch with prompts that wait (continuous batching).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::clock::now_ns;
+use crate::base::event::{Event, Span, SpanKind, Track};
+use crate::engine::tokenizer::{DecodeOptions, Detokenizer, Tokenizer};
+
+use super::cells::SeqId;
+use super::decode::BatchToken;
+use super::engine::Engine;
+use super::error::RuntimeError;
+use super::sampler::{Sampler, SamplerOptions};
+
+/// Something to generate.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The caller's number for it.
+    pub id: usize,
+    /// The prompt; at least one token.
+    pub prompt: Vec<u32>,
+    /// `-n`: how many tokens to generate at most.
+    pub n_predict: usize,
+    /// How to choose tokens.
+    pub sampler: SamplerOptions,
+    /// Goes on after a token that ends generation, as `--ignore-eos` does.
+    pub ignore_eog: bool,
+}
+
+/// Why a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model said that it is done.
+    EndOfGeneration,
+    /// It has as many tokens as were asked for.
+    Length,
+    /// Its share of the context is full. Nothing was shifted out to make room.
+    ContextFull,
+    /// Somebody asked to stop.
+    Cancelled,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug)]
+pub struct GenerationResult {
+    /// The caller's number.
+    pub id: usize,
+    /// Tokens of the prompt.
+    pub n_prompt: usize,
+    /// The generated tokens; the one that ended generation is not among them.
+    pub tokens: Vec<u32>,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// From the request's first ubatch to its first token.
+    pub first_token_ns: u64,
+    /// From the request's first ubatch to its end.
+    pub total_ns: u64,
+    /// When each token was ready, counted from the request's first ubatch.
+    pub token_ns: Vec<u64>,
+}
+
+struct Running<'t> {
+    request: Request,
+    seq: SeqId,
+    sampler: Sampler,
+    detokenizer: Detokenizer<'t>,
+    /// Tokens of the prompt that are in the cache.
+    n_done: usize,
+    /// Sampled but not yet decoded.
+    next: Option<u32>,
+    tokens: Vec<u32>,
+    token_ns: Vec<u64>,
+    start_ns: u64,
+}
+
+impl Running<'_> {
+    fn n_past(&self) -> usize {
+        if self.n_done < self.request.prompt.len() {
+            self.n_done
+        } else {
+            // The newest token is sampled but not yet decoded.
+            self.n_done + self.tokens.len() - usize::from(self.next.is_some())
+        }
+    }
+}
+
+/// Runs requests on an engine.
+pub struct Generator<'e, 't> {
+    engine: &'e mut Engine,
+    tokenizer: &'t Tokenizer,
+    waiting: VecDeque<Request>,
+    running: Vec<Running<'t>>,
+    finished: Vec<GenerationResult>,
+}
+
+impl<'e, 't> Generator<'e, 't> {
+    /// No requests yet.
+    pub fn new(engine: &'e mut Engine, tokenizer: &'t Tokenizer) -> Self {
+        let (waiting, running, finished) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { engine, tokenizer, waiting, running, finished }
+    }
+
+    /// Context that one sequence may use: an equal share of the whole.
+    fn n_ctx_seq(&self) -> usize {
+        let options = self.engine.options();
+        options.n_ctx / options.n_seq_max
+    }
+
+    /// Adds a request to the queue.
+    ///
+    /// # Errors
+    /// When it can never run: no prompt, or one that leaves no room in its share of the context.
+    pub fn push(&mut self, request: Request) -> Result<(), RuntimeError> {
+        let (id, n, room) = (request.id, request.prompt.len(), self.n_ctx_seq());
+        if n == 0 {
+            return Err(RuntimeError::Request { id, problem: "the prompt is empty".to_string() });
+        }
+        if n > room || (n == room && request.n_predict > 1) {
+            let problem = format!("the prompt has {n} tokens, the context of a sequence {room}");
+            return Err(RuntimeError::Request { id, problem });
+        }
+        self.waiting.push_back(request);
+        Ok(())
+    }
+
+    /// Works until every request has ended or `stop` is set; hands each piece of text to `on_text`
+    /// with its request's number as soon as it is certain.
+    ///
+    /// # Errors
+    /// When a device fails.
+    pub fn run(
+        &mut self,
+        stop: &AtomicBool,
+        on_text: &mut dyn FnMut(usize, &str),
+    ) -> Result<Vec<GenerationResult>, RuntimeError> {
+        while !(self.waiting.is_empty() && self.running.is_empty()) {
+            if stop.load(Ordering::Relaxed) {
+                self.cancel(on_text);
+                break;
+            }
+            self.step(on_text)?;
+        }
+        let mut finished = std::mem::take(&mut self.finished);
+        finished.sort_by_key(|f| f.id);
+        Ok(finished)
+    }
+
+    fn cancel(&mut self, on_text: &mut dyn FnMut(usize, &str)) {
+        while !self.running.is_empty() {
+            self.finish(0, FinishReason::Cancelled, on_text);
+        }
+        for request in self.waiting.drain(..) {
+            self.finished.push(GenerationResult {
+                id: request.id,
+                n_prompt: request.prompt.len(),
+                tokens: Vec::new(),
+                finish: FinishReason::Cancelled,
+                first_token_ns: 0,
+                total_ns: 0,
+                token_ns: Vec::new(),
+            });
+        }
+    }
+
+    /// Starts waiting requests on sequences that are free.
+    fn admit(&mut self) {
+        let n_seq = self.engine.options().n_seq_max;
+        while self.running.len() < n_seq
+            && let Some(request) = self.waiting.pop_front()
+        {
+            let taken = |s: &u8| self.running.iter().any(|r| r.seq == SeqId(*s));
+            let Some(free) = (0..n_seq as u8).find(|s| !taken(s)) else { return };
+            let mut sampler = Sampler::new(request.sampler);
+            for &token in &request.prompt {
+                sampler.accept(token);
+            }
+            let options = DecodeOptions { special: false, continues: true };
+            self.running.push(Running {
+                detokenizer: self.tokenizer.detokenizer(options),
+                sampler,
+                seq: SeqId(free),
+                n_done: 0,
+                next: None,
+                tokens: Vec::new(),
+                token_ns: Vec::new(),
+                start_ns: now_ns(),
+                request,
+            });
+        }
+    }
+
+    /// One batch: decode tokens first, prompts in what room is left.
+    fn step(&mut self, on_text: &mut dyn FnMut(usize, &str)) -> Result<(), RuntimeError> {
+        self.admit();
+        let mut batch = Vec::new();
+        // By running request: where its logits will be among those of the batch.
+        let mut wants: Vec<Option<usize>> = vec![None; self.running.len()];
+        let mut n_logits = 0;
+        for (r, run) in self.running.iter_mut().enumerate() {
+            let pos = run.n_past() as i32;
+            if let Some(token) = run.next.take() {
+                batch.push(BatchToken { token, pos, seq: run.seq, logits: true });
+                wants[r] = Some(n_logits);
+                n_logits += 1;
+            }
+        }
+        let mut room = self.engine.options().n_batch.saturating_sub(batch.len());
+        for (r, run) in self.running.iter_mut().enumerate() {
+            let left = run.request.prompt.len() - run.n_done;
+            let n = left.min(room);
+            for i in run.n_done..run.n_done + n {
+                let last = i + 1 == run.request.prompt.len();
+                let (token, pos) = (run.request.prompt[i], i as i32);
+                batch.push(BatchToken { token, pos, seq: run.seq, logits: last });
+                if last {
+                    wants[r] = Some(n_logits);
+                    n_logits += 1;
+                }
+            }
+            run.n_done += n;
+            room -= n;
+        }
+        let logits = self.engine.decode(&batch)?;
+        let n_vocab = self.engine.model().hparams().n_vocab;
+        // From the back, so that finishing one does not move those still to come.
+        for r in (0..wants.len()).rev() {
+            if let Some(at) = wants[r] {
+                self.take_token(r, &logits[at * n_vocab..(at + 1) * n_vocab], on_text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples the next token of a request and ends the request where that is due.
+    fn take_token(&mut self, r: usize, logits: &[f32], on_text: &mut dyn FnMut(usize, &str)) {
+        let room = self.n_ctx_seq();
+        let run = &mut self.running[r];
+        let start_ns = now_ns();
+        let token =
+            if run.request.n_predict == 0 { None } else { Some(run.sampler.sample(logits)) };
+        let sampled_ns = now_ns();
+        let Some(token) = token else {
+            self.finish(r, FinishReason::Length, on_text);
+            return;
+        };
+        self.record(SpanKind::Sampling, start_ns, sampled_ns);
+        let run = &mut self.running[r];
+        run.token_ns.push(sampled_ns - run.start_ns);
+        if self.tokenizer.is_eog(token) && !run.request.ignore_eog {
+            self.finish(r, FinishReason::EndOfGeneration, on_text);
+            return;
+        }
+        run.sampler.accept(token);
+        run.tokens.push(token);
+        run.next = Some(token);
+        let id = run.request.id;
+        let text = run.detokenizer.push(token).to_string();
+        let (full, done) = (run.n_past() >= room, run.tokens.len() >= run.request.n_predict);
+        self.record(SpanKind::Detokenise, sampled_ns, now_ns());
+        if !text.is_empty() {
+            on_text(id, &text);
+        }
+        if done {
+            self.finish(r, FinishReason::Length, on_text);
+        } else if full {
+            self.finish(r, FinishReason::ContextFull, on_text);
+        }
+    }
+
+    fn record(&self, kind: SpanKind, start_ns: u64, end_ns: u64) {
+        let track = Track::Host;
+        let span = Span { track, kind, start_ns, end_ns, bytes: 0, tokens: 1 };
+        self.engine.scheduler.sink().record(Event::Span(span));
+    }
+
+    fn finish(&mut self, r: usize, finish: FinishReason, on_text: &mut dyn FnMut(usize, &str)) {
+        let run = self.running.remove(r);
+        let rest = run.detokenizer.finish();
+        if !rest.is_empty() {
+            on_text(run.request.id, &rest);
+        }
+        self.engine.truncate(run.seq, 0);
+        self.finished.push(GenerationResult {
+            id: run.request.id,
+            n_prompt: run.request.prompt.len(),
+            finish,
+            first_token_ns: run.token_ns.first().copied().unwrap_or(0),
+            total_ns: now_ns() - run.start_ns,
+            tokens: run.tokens,
+            token_ns: run.token_ns,
+        });
+    }
+}
