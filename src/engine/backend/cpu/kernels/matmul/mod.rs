@@ -18,6 +18,8 @@
 mod activations;
 mod columns;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::ops::Range;
 
@@ -207,9 +209,17 @@ fn chunk_rows(n: usize, work: usize, workers: usize) -> usize {
 /// # Safety
 /// As [`Product`] states; the processor has `isa`.
 unsafe fn rows(isa: Isa, p: &Product, range: Range<usize>) {
-    let _ = isa;
+    #[cfg(target_arch = "x86_64")]
     // SAFETY: passed on.
-    unsafe { scalar::rows(p, range) }
+    unsafe {
+        x86::rows(isa, p, range);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = isa;
+        // SAFETY: passed on.
+        unsafe { scalar::rows(p, range) };
+    }
 }
 
 #[cfg(test)]

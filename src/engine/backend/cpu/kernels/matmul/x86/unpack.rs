@@ -1,0 +1,130 @@
+//! Weights as codes and scales: the one description of a format that all x86 kernels share.
+//!
+//! A row is read in groups of 256 elements: a super-block of the K-quants, or 8 blocks of 32. Each
+//! format says how to get 32 consecutive codes into a vector and what they mean:
+//! `w = d * (code - OFFSET) + m`, with `d` and `m` per 32 or per 16 elements.
+//!
+//! The functions are `inline(always)` and carry no target feature of their own: they become part of
+//! kernels that do.
+
+use std::arch::x86_64::{
+    __m128i, __m256, __m256i, __m512i, _mm_loadu_si128, _mm_setr_epi16, _mm_srli_epi16,
+    _mm256_and_si256, _mm256_cvtph_ps, _mm256_set_m128i, _mm256_set1_epi8, _mm256_setzero_ps,
+    _mm512_castsi256_si512, _mm512_inserti64x4,
+};
+
+/// Scales and minima of a group.
+#[derive(Clone, Copy)]
+pub(super) struct Scales {
+    /// Scales of the 8 sub-blocks of 32, or of the 16 sub-blocks of 16 in order.
+    pub(super) d: [__m256; 2],
+    /// What to add, laid out as `d`.
+    pub(super) m: [__m256; 2],
+}
+
+impl Scales {
+    /// One scale per 32 elements, nothing to add.
+    #[inline(always)]
+    pub(super) unsafe fn of_32(d: __m256) -> Self {
+        // SAFETY: the kernel that this becomes part of has AVX2.
+        let zero = unsafe { _mm256_setzero_ps() };
+        Self { d: [d, zero], m: [zero, zero] }
+    }
+
+    /// One scale and one addend per 32 elements.
+    #[inline(always)]
+    pub(super) unsafe fn affine_32(d: __m256, m: __m256) -> Self {
+        // SAFETY: the kernel that this becomes part of has AVX2.
+        let zero = unsafe { _mm256_setzero_ps() };
+        Self { d: [d, zero], m: [m, zero] }
+    }
+
+    /// One scale per 16 elements, nothing to add.
+    #[inline(always)]
+    pub(super) unsafe fn of_16(d: [__m256; 2]) -> Self {
+        // SAFETY: the kernel that this becomes part of has AVX2.
+        let zero = unsafe { _mm256_setzero_ps() };
+        Self { d, m: [zero, zero] }
+    }
+}
+
+/// A quantised weight format.
+///
+/// Safety of its functions: `g` points at a whole group, and the kernel that they become part of
+/// has AVX2, FMA and F16C (`codes512`: AVX-512F too).
+pub(super) trait Weights {
+    /// Bytes of a group of 256 elements.
+    const GROUP_BYTES: usize;
+    /// Scales stand for 16 elements instead of 32.
+    const BY_16: bool = false;
+    /// Subtracted from every code; 0 or a power of two.
+    const OFFSET: i32 = 0;
+    /// There is something to add (`m`); never together with an offset.
+    const HAS_MIN: bool = false;
+    /// No code is larger. Above 63, codes are `signed value + 128`.
+    const MAX_CODE: i32;
+
+    /// Scales of group `g`.
+    unsafe fn scales(g: *const u8) -> Scales;
+
+    /// Codes `32 c .. 32 c + 32` of group `g`, as unsigned bytes.
+    unsafe fn codes(g: *const u8, c: usize) -> __m256i;
+
+    /// Codes `64 c .. 64 c + 64` of group `g`.
+    #[inline(always)]
+    unsafe fn codes512(g: *const u8, c: usize) -> __m512i {
+        // SAFETY: passed on.
+        unsafe { join(Self::codes(g, 2 * c), Self::codes(g, 2 * c + 1)) }
+    }
+}
+
+/// Two halves of 32 bytes, in order.
+///
+/// # Safety
+/// The kernel has AVX-512F.
+#[inline(always)]
+pub(super) unsafe fn join(low: __m256i, high: __m256i) -> __m512i {
+    // SAFETY: passed on.
+    unsafe { _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high) }
+}
+
+/// Eight `f16`s, `STRIDE` bytes apart.
+///
+/// # Safety
+/// All are readable; the kernel has F16C.
+#[inline(always)]
+pub(super) unsafe fn halves<const STRIDE: usize>(p: *const u8) -> __m256 {
+    // SAFETY: passed on.
+    unsafe {
+        let h = |i: usize| p.add(i * STRIDE).cast::<i16>().read_unaligned();
+        _mm256_cvtph_ps(_mm_setr_epi16(h(0), h(1), h(2), h(3), h(4), h(5), h(6), h(7)))
+    }
+}
+
+/// One `f16`.
+///
+/// # Safety
+/// It is readable; the kernel has F16C.
+#[inline(always)]
+pub(super) unsafe fn half(p: *const u8) -> f32 {
+    use std::arch::x86_64::{_mm_cvtph_ps, _mm_cvtsi32_si128, _mm_cvtss_f32};
+    // SAFETY: passed on.
+    unsafe {
+        let bits = i32::from(p.cast::<u16>().read_unaligned());
+        _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)))
+    }
+}
+
+/// The 32 nibbles of 16 bytes: the low ones, then the high ones.
+///
+/// # Safety
+/// 16 bytes are readable; the kernel has AVX2.
+#[inline(always)]
+pub(super) unsafe fn nibbles_16(p: *const u8) -> __m256i {
+    // SAFETY: passed on.
+    unsafe {
+        let bytes = _mm_loadu_si128(p.cast::<__m128i>());
+        let both = _mm256_set_m128i(_mm_srli_epi16::<4>(bytes), bytes);
+        _mm256_and_si256(both, _mm256_set1_epi8(15))
+    }
+}
