@@ -2,10 +2,12 @@
 //! `transformers`, kept in fixtures/parity with the script that made them. Every architecture runs
 //! on the CPU alone and cut over virtual devices; every way must give the same numbers.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gpuwhy::base::sink::NullSink;
+use gpuwhy::base::sink::{NullSink, Sink};
 use gpuwhy::engine::backend::DeviceSpec;
 use gpuwhy::engine::gguf::Gguf;
 use gpuwhy::engine::runtime::{BatchToken, Engine, GpuLayers, RuntimeOptions, SeqId};
@@ -69,7 +71,7 @@ fn engine(case: &Case, change: impl FnOnce(&mut RuntimeOptions)) -> Engine {
     };
     change(&mut options);
     let gguf = Arc::new(Gguf::open(&case.gguf).unwrap());
-    Engine::load(gguf, options, Arc::new(NullSink), &mut |_| {}).unwrap()
+    Engine::load(gguf, options, &(Arc::new(NullSink) as Arc<dyn Sink>), &mut |_| {}).unwrap()
 }
 
 /// Logits of all positions: the first `n_prompt` as one batch, the rest one by one.

@@ -260,10 +260,10 @@ pub fn copy(
         if let Some(target) = target.get_mut(to_offset..to_offset + bytes) {
             return from.read(from_buffer, from_offset, target);
         }
-    } else if let Some(source) = from.host_bytes(from_buffer) {
-        if let Some(source) = source.get(from_offset..from_offset + bytes) {
-            return to.write(to_buffer, to_offset, source);
-        }
+    } else if let Some(source) = from.host_bytes(from_buffer)
+        && let Some(source) = source.get(from_offset..from_offset + bytes)
+    {
+        return to.write(to_buffer, to_offset, source);
     }
     let mut staging = vec![0; bytes];
     from.read(from_buffer, from_offset, &mut staging)?;

@@ -172,7 +172,13 @@ impl HostBuffers {
             return Err("the buffer is read-only".to_string());
         }
         // SAFETY: the offset was just checked to lie inside the buffer.
-        Ok((unsafe { buffer.ptr.as_ptr().add(tensor.offset) }, Arc::clone(buffer)))
+        let ptr = unsafe { buffer.ptr.as_ptr().add(tensor.offset) };
+        // Blocks are read byte by byte; plain types as themselves.
+        let align = if tensor.dtype.is_quantised() { 1 } else { tensor.dtype.block_bytes() };
+        if !(ptr as usize).is_multiple_of(align) {
+            return Err(format!("its address is no multiple of {align}"));
+        }
+        Ok((ptr, Arc::clone(buffer)))
     }
 }
 
@@ -207,6 +213,7 @@ mod tests {
         let id = table.alloc(64).unwrap();
         assert!(table.resolve(&tensor(id, 0, 16), true).is_ok());
         assert!(table.resolve(&tensor(id, 4, 16), true).is_err());
+        assert!(table.resolve(&tensor(id, 2, 4), false).is_err(), "not aligned");
         assert!(table.resolve(&tensor(id, usize::MAX, 1), false).is_err());
         let fixed = table.adopt(ForeignBytes::from_static(&[0; 64]));
         assert!(table.resolve(&tensor(fixed, 0, 16), false).is_ok());

@@ -24,6 +24,9 @@ use super::spec::VirtualSpec;
 /// Batches from this size on are worth moving a host weight for, as in ggml's CUDA backend.
 const OFFLOAD_MIN_BATCH: usize = 32;
 
+/// The last stretch of a modelled transfer is spun: sleeping overshoots by tens of microseconds.
+const SPIN_NS: u64 = 100_000;
+
 /// See the module.
 pub struct VirtualDevice {
     info: DeviceInfo,
@@ -53,8 +56,6 @@ impl VirtualDevice {
     fn travel(&self, start_ns: u64, bytes: usize) {
         let wire_ns = self.spec.link_bytes_per_s.map_or(0.0, |rate| bytes as f64 / rate * 1e9);
         let end_ns = start_ns + self.spec.link_latency_ns + wire_ns as u64;
-        // Sleeping overshoots by tens of microseconds, so the last stretch is spun.
-        const SPIN_NS: u64 = 100_000;
         let left = end_ns.saturating_sub(now_ns());
         if left > SPIN_NS {
             std::thread::sleep(Duration::from_nanos(left - SPIN_NS));

@@ -178,33 +178,14 @@ impl Op {
             }
             Self::MulMatId => {
                 want(3)?;
-                inner(src[0], src[1])?;
-                let ids = src[2].ne;
-                if src[1].ne[2] != ids[1] || (src[1].ne[1] != 1 && src[1].ne[1] != ids[0]) {
-                    return Err(format!("experts {ids:?} do not fit rows {:?}", src[1].ne));
-                }
-                Ok((DType::F32, [src[0].ne[1], ids[0], ids[1], 1]))
+                expert_shape(src[0], src[1], src[2])
             }
             Self::RmsNorm { .. } => {
                 want(2)?;
                 row_of(src[0], src[1])?;
                 Ok((DType::F32, src[0].ne))
             }
-            Self::Rope(p) => {
-                if src.len() != 2 && src.len() != 3 {
-                    return Err(format!("takes 2 or 3 operands, got {}", src.len()));
-                }
-                if p.n_dims > src[0].ne[0] || !p.n_dims.is_multiple_of(2) {
-                    return Err(format!("cannot rotate {} of {} elements", p.n_dims, src[0].ne[0]));
-                }
-                if src[0].ne[2] != src[1].ne[0] {
-                    return Err(format!("{} positions for {} tokens", src[1].ne[0], src[0].ne[2]));
-                }
-                if src.get(2).is_some_and(|f| f.ne[0] * 2 < p.n_dims) {
-                    return Err(format!("{} factors for {} elements", src[2].ne[0], p.n_dims));
-                }
-                Ok((DType::F32, src[0].ne))
-            }
+            Self::Rope(p) => rope_shape(p, src),
             Self::SetRows => {
                 want(3)?;
                 if src[0].ne[0] != src[2].ne[0] || src[0].rows() != src[1].ne[0] {
@@ -216,9 +197,9 @@ impl Op {
             Self::Add | Self::Mul => {
                 want(2)?;
                 if src[1].rows() == 1 {
-                    row_of(src[0], src[1])?
+                    row_of(src[0], src[1])?;
                 } else {
-                    same(src[0], src[1])?
+                    same(src[0], src[1])?;
                 }
                 Ok((DType::F32, src[0].ne))
             }
@@ -289,4 +270,32 @@ fn attention_shape(src: &[&Tensor]) -> Result<(DType, [usize; 4]), String> {
         ));
     }
     Ok((DType::F32, [v.ne[0], q.ne[1], q.ne[2], 1]))
+}
+
+fn expert_shape(w: &Tensor, x: &Tensor, ids: &Tensor) -> Result<(DType, [usize; 4]), String> {
+    inner(w, x)?;
+    if x.ne[2] != ids.ne[1] || (x.ne[1] != 1 && x.ne[1] != ids.ne[0]) {
+        return Err(format!("experts {:?} do not fit rows {:?}", ids.ne, x.ne));
+    }
+    Ok((DType::F32, [w.ne[1], ids.ne[0], ids.ne[1], 1]))
+}
+
+fn rope_shape(p: RopeParams, src: &[&Tensor]) -> Result<(DType, [usize; 4]), String> {
+    let (x, positions, factors) = match src {
+        [x, positions] => (x, positions, None),
+        [x, positions, factors] => (x, positions, Some(factors)),
+        _ => return Err(format!("takes 2 or 3 operands, got {}", src.len())),
+    };
+    if p.n_dims > x.ne[0] || !p.n_dims.is_multiple_of(2) {
+        return Err(format!("cannot rotate {} of {} elements", p.n_dims, x.ne[0]));
+    }
+    if x.ne[2] != positions.ne[0] {
+        return Err(format!("{} positions for {} tokens", positions.ne[0], x.ne[2]));
+    }
+    match factors {
+        Some(f) if f.ne[0] * 2 < p.n_dims => {
+            Err(format!("{} factors for {} elements", f.ne[0], p.n_dims))
+        }
+        _ => Ok((DType::F32, x.ne)),
+    }
 }

@@ -71,7 +71,7 @@ impl Engine {
     pub fn load(
         gguf: Arc<Gguf>,
         mut options: RuntimeOptions,
-        sink: Arc<dyn Sink>,
+        sink: &Arc<dyn Sink>,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, RuntimeError> {
         let file = gguf.name().to_string();
@@ -90,7 +90,7 @@ impl Engine {
         stage(LoadStage::Tokenizer, start_ns, 0);
 
         let (devices, threads) = make_devices(&options);
-        let mut scheduler = Scheduler::new(devices, Arc::clone(&sink));
+        let mut scheduler = Scheduler::new(devices, Arc::clone(sink));
         let cache = cache_shape(&model, &options);
         let start_ns = now_ns();
         let (chosen, fit) = fit::choose(&model, &scheduler, &cache, &options)?;

@@ -94,7 +94,7 @@ impl RuntimeError {
     /// What the person can do.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Gguf(e) => e.hint().map(|h| h.to_string()),
+            Self::Gguf(e) => e.hint().map(str::to_string),
             Self::Tokenizer { source, .. } => source.hint().map(str::to_string),
             Self::DoesNotFit { advice, .. } => Some(advice.clone()),
             Self::CacheFull { .. } => Some("a larger context (-c) holds more tokens".to_string()),

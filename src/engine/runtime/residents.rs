@@ -123,11 +123,14 @@ fn adopt(model: &Model, scheduler: &mut Scheduler, cpu: DeviceIndex) -> Vec<(Buf
     }
 }
 
+/// Takes bytes of a tensor with their offset in it.
+type Take<'a> = dyn FnMut(usize, &[u8]) -> Result<(), RuntimeError> + 'a;
+
 /// Hands the bytes of a tensor to `take`, chunk by chunk with their offset.
 fn copy_tensor(
     model: &Model,
     tensor: &TensorInfo,
-    take: &mut dyn FnMut(usize, &[u8]) -> Result<(), RuntimeError>,
+    take: &mut Take<'_>,
 ) -> Result<(), RuntimeError> {
     let Source::Maps(maps) = model.gguf().source() else {
         return take(0, model.gguf().data(tensor));

@@ -125,11 +125,11 @@ impl Passes<'_> {
     /// Pass 1: nodes whose memory or weights exist already.
     fn preallocated(&mut self) {
         for i in 0..self.graph.nodes.len() {
-            self.placed[i] = self.from_memory(&self.graph.nodes[i]);
+            self.placed[i] = self.of_memory(&self.graph.nodes[i]);
         }
     }
 
-    fn from_memory(&self, node: &Node) -> Option<(DeviceIndex, Cause)> {
+    fn of_memory(&self, node: &Node) -> Option<(DeviceIndex, Cause)> {
         if let Some(device) = self.leaves[node.dst.index()] {
             return Some((device, Cause::Memory));
         }

@@ -1,6 +1,6 @@
 //! Pass 5: cuts the placed nodes into splits and finds what each split must be given.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use crate::base::event::DeviceIndex;
 use crate::engine::graph::{Graph, Node, Role, TensorId};
@@ -63,7 +63,7 @@ pub fn split(
     let assignment = assign(graph, residence, devices)?;
     let mut splits: Vec<Split> = Vec::new();
     // A tensor that reached a device once stays there for the rest of the graph.
-    let mut arrived: HashMap<(TensorId, DeviceIndex), ()> = HashMap::new();
+    let mut arrived: HashSet<(TensorId, DeviceIndex)> = HashSet::new();
     for (i, node) in graph.nodes.iter().enumerate() {
         let device = assignment.nodes[i].0;
         let begins = match splits.last() {
@@ -72,7 +72,7 @@ pub fn split(
             Some(current) if !current.inputs.is_empty() => {
                 let needs_weight = foreign(graph, &assignment, devices, node, device).any(|t| {
                     matches!(graph.tensor(t).role, Role::Weight(_))
-                        && !arrived.contains_key(&(t, device))
+                        && !arrived.contains(&(t, device))
                 });
                 needs_weight.then_some(Begins::AnotherWeight)
             }
@@ -84,7 +84,7 @@ pub fn split(
         let Some(current) = splits.last_mut() else { continue };
         current.end = i + 1;
         for tensor in foreign(graph, &assignment, devices, node, device) {
-            if arrived.insert((tensor, device), ()).is_none() {
+            if arrived.insert((tensor, device)) {
                 let from = assignment.tensors[tensor.index()];
                 current.inputs.push(SplitInput { tensor, from });
             }

@@ -40,7 +40,7 @@ fn split_fact(graph: &Graph, plan: &SplitPlan, split: &Split, names: &Names<'_>)
             }
         })
         .collect::<Vec<_>>();
-    let inputs = split.inputs.iter().map(|i| input_fact(graph, split, i, names)).collect();
+    let inputs = split.inputs.iter().map(|&i| input_fact(graph, split, i, names)).collect();
     let first = nodes.first().map(|n| format!("{} ({}) {}", n.name, n.op, n.cause));
     let first = first.unwrap_or_default();
     let cause = match split.begins {
@@ -55,7 +55,7 @@ fn split_fact(graph: &Graph, plan: &SplitPlan, split: &Split, names: &Names<'_>)
     SplitFact { device: split.device, nodes, cause, inputs }
 }
 
-fn input_fact(graph: &Graph, split: &Split, input: &SplitInput, names: &Names<'_>) -> InputFact {
+fn input_fact(graph: &Graph, split: &Split, input: SplitInput, names: &Names<'_>) -> InputFact {
     let tensor = graph.tensor(input.tensor);
     let (from, to) = (names.device(input.from), names.device(split.device));
     let cause = match tensor.role {

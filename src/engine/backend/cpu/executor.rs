@@ -65,7 +65,7 @@ pub(in crate::engine::backend) fn host_supports(op: &Op, src: &[DType]) -> Resul
         | Op::FlashAttn { .. }
         | Op::SetRows
         | Op::ExpertWeights { .. } => {
-            f32_at(&[if matches!(op, Op::MulMat | Op::MulMatId) { 1 } else { 0 }])
+            f32_at(&[usize::from(matches!(op, Op::MulMat | Op::MulMatId))])
         }
         Op::Rope(_) | Op::Scale { .. } | Op::SoftMax | Op::TopK { .. } => f32_at(&[0]),
         Op::RmsNorm { .. } | Op::Add | Op::Mul | Op::Glu(_) | Op::ExpertSum => f32_at(&[0, 1]),

@@ -1,5 +1,10 @@
 //! A tensor as kernels see it: a pointer with extents and strides.
 
+#![allow(
+    clippy::cast_ptr_alignment,
+    reason = "buffers check the alignment of plain types when a tensor is bound to them"
+)]
+
 use crate::engine::tensor::DType;
 
 /// Extents, strides and address of a tensor in host memory. Copying it copies no bytes.
