@@ -1,7 +1,7 @@
 //! Attention without the matrix of scores.
 //!
-//! Work is cut into tiles of one key head and a few tokens ([`plan`]); where there are fewer tiles
-//! than workers, the context is split as well and the partial results are merged. Keys and values
+//! Work is cut into tiles of a few tokens and of one key head, or of all heads for a decode step
+//! ([`plan`]); where there are fewer tiles than workers, the context is split as well and the partial results are merged. Keys and values
 //! are read through strides, as rows of the cache. Quantised ones are widened, never is the query
 //! narrowed: results depend on the cache's precision alone.
 
@@ -67,34 +67,23 @@ pub unsafe fn flash_attn(
         let base = base.add(base.align_offset(ALIGN)).cast::<f32>();
         (plan.buffers(base.add(plan.worker_len() * wk.index)), base.add(workers_len))
     };
-    let items = plan.tiles * n_head_kv * plan.splits;
+    let items = plan.tiles * plan.head_tiles * plan.splits;
     // Items of one tile stand together and later tiles see more keys, so that dealing them out in
     // turn gives every worker its share of the long ones.
     for item in (wk.index..items).step_by(wk.count) {
         let (split, rest) = (item % plan.splits, item / plan.splits);
-        let (head_kv, tile) = (rest % n_head_kv, rest / n_head_kv);
-        let tokens = tile * plan.tokens..((tile + 1) * plan.tokens).min(t);
+        let (first, tile) = (rest % plan.head_tiles * plan.heads, rest / plan.head_tiles);
+        let heads = (first, plan.heads.min(n_head_kv - first));
+        let tokens = (tile * plan.tokens, plan.tokens.min(t - tile * plan.tokens));
         let split = (split, plan.splits);
         // SAFETY: head and tokens exist; this worker's buffers are its own, and each item writes
         // rows of the result, or partial results, that no other item writes.
         unsafe {
-            let work = Tile {
-                plan: &plan,
-                q,
-                k,
-                v,
-                mask,
-                scale,
-                softcap,
-                head_kv,
-                tokens: tokens.clone(),
-                split,
-                buffers,
-            };
+            let work =
+                Tile { plan: &plan, q, k, v, mask, scale, softcap, heads, tokens, split, buffers };
             dispatch(isa, work);
-            for row in 0..tokens.len() * plan.group {
-                let head = head_kv * plan.group + row % plan.group;
-                let token = tokens.start + row / plan.group;
+            for row in 0..tokens.1 * plan.group * heads.1 {
+                let (head, token) = plan.row(row, heads.0, tokens);
                 let o = buffers.o.add(row * plan.dv_padded);
                 let (max, sum) = (*buffers.max.add(row), *buffers.sum.add(row));
                 if plan.splits == 1 {

@@ -20,6 +20,11 @@ const LINE: usize = 16;
 pub(super) struct Plan {
     /// Query heads per key head.
     pub(super) group: usize,
+    /// Key heads per tile: all that the workers leave it, where tokens are few, so that the cache is
+    /// read in order.
+    pub(super) heads: usize,
+    /// Tiles along the key heads.
+    pub(super) head_tiles: usize,
     /// Tokens per tile.
     pub(super) tokens: usize,
     /// Tiles along the tokens.
@@ -32,7 +37,7 @@ pub(super) struct Plan {
     pub(super) dv_padded: usize,
 }
 
-/// One worker's buffers, in floats; `rows` is the rows of a tile.
+/// One worker's buffers, in floats; `rows` is the rows of a tile, or of one key head for `scores`.
 #[derive(Clone, Copy)]
 pub(super) struct Buffers {
     /// Query rows, `(d_padded, rows)`.
@@ -67,21 +72,37 @@ impl Plan {
         let group = n_head / n_head_kv.max(1);
         let tokens = (TILE_ROWS / group.max(1)).clamp(1, TILE_TOKENS).min(t.max(1));
         let tiles = t.div_ceil(tokens);
-        // Few items that do not divide evenly among the workers are split along the context until
-        // they do; with many, the last round matters little.
-        let items = (tiles * n_head_kv).max(1);
-        let splits = if items >= 4 * workers {
+        // A decode step takes all heads at once as far as splitting the context keeps the workers
+        // busy; beyond that the heads are dealt out too.
+        let parts = n_kv.div_ceil(SPLIT_KEYS).max(1);
+        let rows = group * tokens * n_head_kv;
+        let heads = if tiles > 1 || rows > TILE_ROWS {
             1
         } else {
-            (workers / gcd(items, workers)).min(n_kv.div_ceil(SPLIT_KEYS)).max(1)
+            (n_head_kv / workers.div_ceil(parts).max(1)).max(1)
         };
+        let head_tiles = n_head_kv.div_ceil(heads.max(1));
+        // Few items that do not divide evenly among the workers are split along the context until
+        // they do; with many, the last round matters little.
+        let items = (tiles * head_tiles).max(1);
+        let splits =
+            if items >= 4 * workers { 1 } else { (workers / gcd(items, workers)).min(parts) };
         let padded = |n: usize| n.next_multiple_of(LINE);
-        Self { group, tokens, tiles, splits, d_padded: padded(d), dv_padded: padded(dv) }
+        Self {
+            group,
+            heads,
+            head_tiles,
+            tokens,
+            tiles,
+            splits,
+            d_padded: padded(d),
+            dv_padded: padded(dv),
+        }
     }
 
     /// Lengths of the buffers in the order of [`Buffers`].
     fn lengths(&self) -> [usize; 8] {
-        let rows = self.group * self.tokens;
+        let rows = self.group * self.tokens * self.heads;
         let k = BLOCK * self.d_padded;
         let lengths = [
             rows * self.d_padded,
@@ -111,6 +132,19 @@ impl Plan {
         if self.splits > 1 { rows * self.splits * self.partial_len() } else { 0 }
     }
 
+    /// Query head and token, from those of its tile, of row `row` of a tile's buffers: the head
+    /// within its group is fastest, then the token, then the key head.
+    pub(super) fn row(
+        &self,
+        row: usize,
+        heads_from: usize,
+        tokens: (usize, usize),
+    ) -> (usize, usize) {
+        let (in_group, rest) = (row % self.group, row / self.group);
+        let (token, head_kv) = (rest % tokens.1, rest / tokens.1);
+        ((heads_from + head_kv) * self.group + in_group, tokens.0 + token)
+    }
+
     /// Cuts one worker's buffers out of the memory at `base`.
     ///
     /// # Safety
@@ -124,6 +158,26 @@ impl Plan {
             this
         });
         Buffers { q, k, k_columns, v, scores, o, max, sum }
+    }
+}
+
+impl Buffers {
+    /// The buffers of the rows from `row` on; those of a block of keys stay the same.
+    ///
+    /// # Safety
+    /// The buffers have more than `row` rows.
+    #[inline(always)]
+    pub(super) unsafe fn from_row(self, plan: &Plan, row: usize) -> Self {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            Self {
+                q: self.q.add(row * plan.d_padded),
+                o: self.o.add(row * plan.dv_padded),
+                max: self.max.add(row),
+                sum: self.sum.add(row),
+                ..self
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! One tile of attention: the query heads that share a key head, for a few tokens, over a range of
+//! One tile of attention: the query heads of one or more key heads, for a few tokens, over a range of
 //! keys.
 //!
-//! Keys pass in blocks. A block is widened to `f32` once and serves every query row of the tile;
+//! Keys pass in blocks. A block is widened to `f32` once and serves every query row of its head;
 //! each row keeps its running maximum and sum (online softmax, Dao et al., arXiv 2205.14135), so
 //! the matrix of scores never exists. Blocks that the mask hides from all rows are not read.
 
@@ -23,6 +23,7 @@ const TRANSPOSE_ROWS: usize = 12;
 const NEG_INFINITY: u16 = 0xFC00;
 
 /// A tile of work; see the module.
+#[derive(Clone, Copy)]
 pub(super) struct Tile<'a> {
     pub(super) plan: &'a Plan,
     /// F32 `(d, n_head, t)`.
@@ -35,8 +36,10 @@ pub(super) struct Tile<'a> {
     pub(super) mask: TensorRef,
     pub(super) scale: f32,
     pub(super) softcap: f32,
-    pub(super) head_kv: usize,
-    pub(super) tokens: Range<usize>,
+    /// First and number of key heads.
+    pub(super) heads: (usize, usize),
+    /// First and number of tokens.
+    pub(super) tokens: (usize, usize),
     /// Which part of the visible keys, of how many.
     pub(super) split: (usize, usize),
     pub(super) buffers: Buffers,
@@ -57,43 +60,62 @@ impl Kernel for Tile<'_> {
     type Out = ();
 
     /// Leaves the unnormalised sums in `buffers.o`, the maxima in `buffers.max` and the sums of
-    /// weights in `buffers.sum`; row `token * group + head` of each.
+    /// weights in `buffers.sum`; see [`Plan::row`] for the order of rows.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let rows = self.tokens.len() * self.plan.group;
-        self.start(s, rows);
+        let (first, n) = self.heads;
+        for head in first..first + n {
+            self.head(head).start(s);
+        }
         let (part, parts) = self.split;
-        let visible = if parts > 1 { self.visible_blocks() } else { usize::MAX / parts };
-        let mine = if parts > 1 {
-            visible * part / parts..visible * (part + 1) / parts
+        let mine = if parts == 1 {
+            0..usize::MAX
         } else {
-            0..visible
+            let visible = self.visible_blocks();
+            visible * part / parts..visible * (part + 1) / parts
         };
         let mut seen = 0;
-        for first in (0..self.k.ne[1]).step_by(BLOCK) {
-            let keys = first..(first + BLOCK).min(self.k.ne[1]);
+        for keys in self.blocks() {
             let sight = self.sight(&keys);
             if sight == Sight::None {
                 continue;
             }
-            seen += 1;
-            if seen > mine.end {
-                break;
+            if mine.contains(&seen) {
+                // All heads of a block before the next one: together they are one stretch of memory.
+                for head in first..first + n {
+                    self.head(head).block(s, &keys, sight);
+                }
             }
-            if seen > mine.start {
-                self.block(s, rows, keys, sight);
+            seen += 1;
+            if seen >= mine.end {
+                break;
             }
         }
     }
 }
 
-impl Tile<'_> {
-    fn visible_blocks(&self) -> usize {
+impl<'a> Tile<'a> {
+    /// The part of the tile that belongs to one key head.
+    #[inline(always)]
+    fn head(&self, index: usize) -> Head<'_, 'a> {
+        let rows = self.tokens.1 * self.plan.group;
+        // SAFETY: the buffers hold this many rows for each head of the tile.
+        let buffers = unsafe { self.buffers.from_row(self.plan, (index - self.heads.0) * rows) };
+        Head { tile: self, index, rows, buffers }
+    }
+
+    /// The blocks of keys, the last one shorter.
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
         let n_kv = self.k.ne[1];
-        (0..n_kv)
-            .step_by(BLOCK)
-            .filter(|&first| self.sight(&(first..(first + BLOCK).min(n_kv))) != Sight::None)
-            .count()
+        (0..n_kv).step_by(BLOCK).map(move |first| first..(first + BLOCK).min(n_kv))
+    }
+
+    fn visible_blocks(&self) -> usize {
+        self.blocks().filter(|keys| self.sight(keys) != Sight::None).count()
+    }
+
+    fn each_token(&self) -> Range<usize> {
+        self.tokens.0..self.tokens.0 + self.tokens.1
     }
 
     /// The mask of `keys` for one token.
@@ -107,7 +129,7 @@ impl Tile<'_> {
 
     fn sight(&self, keys: &Range<usize>) -> Sight {
         let (mut hidden, mut open) = (true, true);
-        for token in self.tokens.clone() {
+        for token in self.each_token() {
             let row = self.mask_row(token, keys);
             hidden &= row.iter().fold(0, |acc, &x| acc | (x ^ NEG_INFINITY)) == 0;
             open &= row.iter().fold(0, |acc, &x| acc | (x << 1)) == 0;
@@ -117,21 +139,33 @@ impl Tile<'_> {
         }
         if hidden { Sight::None } else { Sight::All }
     }
+}
 
+/// The query rows of a tile that share one key head.
+struct Head<'a, 'b> {
+    tile: &'a Tile<'b>,
+    /// The key head.
+    index: usize,
+    /// Query rows: `token * group + head` of the group.
+    rows: usize,
+    buffers: Buffers,
+}
+
+impl Head<'_, '_> {
     /// Copies the query rows, scaled and padded with zeros, and clears the accumulators.
     #[inline(always)]
-    fn start<S: Simd>(&self, s: S, rows: usize) {
-        let Plan { group, d_padded, dv_padded, .. } = *self.plan;
-        let (d, scale) = (self.q.ne[0], s.splat(self.scale));
+    fn start<S: Simd>(&self, s: S) {
+        let (tile, rows) = (self.tile, self.rows);
+        let Plan { group, d_padded, dv_padded, .. } = *tile.plan;
+        let (d, scale) = (tile.q.ne[0], s.splat(tile.scale));
         for row in 0..rows {
-            let (token, head) =
-                (self.tokens.start + row / group, self.head_kv * group + row % group);
+            let (token, head) = (tile.tokens.0 + row / group, self.index * group + row % group);
             for i in (0..d_padded).step_by(S::W) {
                 let n = d.saturating_sub(i).min(S::W);
                 // SAFETY: head and token exist, `i + n <= d`, and the buffer's rows are `d_padded`
                 // long.
                 unsafe {
-                    let x = s.load_n(self.q.row(head, token, 0).cast::<f32>().add(i), n);
+                    let x = s.load_n(tile.q.row(head, token, 0).cast::<f32>().add(i), n);
                     s.store(self.buffers.q.add(row * d_padded + i), s.mul(x, scale));
                 }
             }
@@ -146,16 +180,17 @@ impl Tile<'_> {
 
     /// Scores of one block of keys, the step of the softmax, and the block's share of the values.
     #[inline(always)]
-    fn block<S: Simd>(&self, s: S, rows: usize, keys: Range<usize>, sight: Sight) {
-        let Plan { dv_padded, .. } = *self.plan;
+    fn block<S: Simd>(&self, s: S, keys: &Range<usize>, sight: Sight) {
+        let Plan { dv_padded, .. } = *self.tile.plan;
+        let rows = self.rows;
         let padded = keys.len().next_multiple_of(16);
-        self.scores(s, rows, &keys, padded);
-        self.cap_and_mask(s, rows, &keys, padded, sight);
+        self.scores(s, rows, keys, padded);
+        self.cap_and_mask(s, rows, keys, padded, sight);
         self.soft_max(s, rows, padded);
         // SAFETY: buffers hold `rows` rows and BLOCK keys; weights of padding are 0 and its values
         // are cleared by `widen`.
         unsafe {
-            widen(s, &self.v, self.head_kv, &keys, padded, self.buffers.v, dv_padded);
+            widen(s, &self.tile.v, self.index, keys, padded, self.buffers.v, dv_padded);
             Gemm {
                 m: rows,
                 n: dv_padded,
@@ -175,11 +210,11 @@ impl Tile<'_> {
     /// `scores[row][key] = q[row] · k[key]`.
     #[inline(always)]
     fn scores<S: Simd>(&self, s: S, rows: usize, keys: &Range<usize>, padded: usize) {
-        let d = self.plan.d_padded;
+        let d = self.tile.plan.d_padded;
         let Buffers { q, k, k_columns, scores, .. } = self.buffers;
         // SAFETY: buffers hold `rows` rows of `d`, BLOCK keys of `d` and `rows` rows of BLOCK.
         unsafe {
-            widen(s, &self.k, self.head_kv, keys, padded, k, d);
+            widen(s, &self.tile.k, self.index, keys, padded, k, d);
             if rows < TRANSPOSE_ROWS {
                 for row in 0..rows {
                     for key in (0..padded).step_by(S::W) {
@@ -221,17 +256,17 @@ impl Tile<'_> {
         sight: Sight,
     ) {
         let scores = self.buffers.scores;
-        if self.softcap != 0.0 {
-            let (cap, inverse) = (s.splat(self.softcap), s.splat(1.0 / self.softcap));
+        if self.tile.softcap != 0.0 {
+            let (cap, inverse) = (s.splat(self.tile.softcap), s.splat(1.0 / self.tile.softcap));
             self.each_score(s, rows, padded, |x, _| s.mul(cap, s.tanh(s.mul(x, inverse))));
         }
         if sight == Sight::All && keys.len() == padded {
             return;
         }
-        let group = self.plan.group;
+        let group = self.tile.plan.group;
         let mut bias = [f32::NEG_INFINITY; BLOCK];
-        for (i, token) in self.tokens.clone().enumerate() {
-            for (to, &bits) in bias.iter_mut().zip(self.mask_row(token, keys)) {
+        for (i, token) in self.tile.each_token().enumerate() {
+            for (to, &bits) in bias.iter_mut().zip(self.tile.mask_row(token, keys)) {
                 *to = f16::from_bits(bits).to_f32();
             }
             for row in i * group..(i + 1) * group {
@@ -269,7 +304,7 @@ impl Tile<'_> {
     /// gathered so far.
     #[inline(always)]
     fn soft_max<S: Simd>(&self, s: S, rows: usize, padded: usize) {
-        let dv = self.plan.dv_padded;
+        let dv = self.tile.plan.dv_padded;
         let Buffers { scores, o, max, sum, .. } = self.buffers;
         for row in 0..rows {
             // SAFETY: `row` is below `rows`, keys below BLOCK, columns below `dv`.
@@ -331,8 +366,12 @@ unsafe fn widen<S: Simd>(
         for (i, key) in keys.clone().enumerate() {
             let to = dst.add(i * stride);
             row_to_f32(s, x.dtype, x.row(key, head, 0), to, n);
-            to.add(n).write_bytes(0, stride - n);
+            if stride > n {
+                to.add(n).write_bytes(0, stride - n);
+            }
         }
-        dst.add(keys.len() * stride).write_bytes(0, (padded - keys.len()) * stride);
+        if padded > keys.len() {
+            dst.add(keys.len() * stride).write_bytes(0, (padded - keys.len()) * stride);
+        }
     }
 }
