@@ -131,13 +131,21 @@ impl Simd for Avx2 {
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())));
         dots(q: *const f32, k: *const f32, stride: usize, n: usize) -> __m256 = {
             let mut acc = [_mm256_setzero_ps(); 8];
-            let mut i = 0;
-            while i < n {
-                let x = _mm256_loadu_ps(q.add(i));
-                for r in 0..8 {
-                    acc[r] = _mm256_fmadd_ps(x, _mm256_loadu_ps(k.add(r * stride + i)), acc[r]);
-                }
-                i += 8;
+            // Two row pointers and multiples of the stride reach all rows without arithmetic.
+            let (mut low, mut high, mut x) = (k, k.add(5 * stride), q);
+            let end = q.add(n);
+            while x < end {
+                let a = _mm256_loadu_ps(x);
+                let step = |row: *const f32, acc| _mm256_fmadd_ps(a, _mm256_loadu_ps(row), acc);
+                acc[0] = step(low, acc[0]);
+                acc[1] = step(low.add(stride), acc[1]);
+                acc[2] = step(low.add(2 * stride), acc[2]);
+                acc[3] = step(high.sub(2 * stride), acc[3]);
+                acc[4] = step(low.add(4 * stride), acc[4]);
+                acc[5] = step(high, acc[5]);
+                acc[6] = step(high.add(stride), acc[6]);
+                acc[7] = step(high.add(2 * stride), acc[7]);
+                (low, high, x) = (low.add(8), high.add(8), x.add(8));
             }
             sums8(acc)
         };
