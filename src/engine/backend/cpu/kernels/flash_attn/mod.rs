@@ -17,8 +17,8 @@ use tile::Tile;
 /// Alignment of the scratch memory's parts.
 const ALIGN: usize = 64;
 
-/// Bytes of scratch that [`flash_attn`] needs for these extents on `workers` workers. It does not
-/// shrink when `n_kv` grows.
+/// Bytes of scratch that [`flash_attn`] needs for exactly these extents on `workers` workers. Other
+/// extents may need more even if they are smaller, because the cut into tiles follows them.
 pub fn flash_attn_scratch_bytes(
     d: usize,
     dv: usize,

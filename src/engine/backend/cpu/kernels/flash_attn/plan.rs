@@ -167,7 +167,7 @@ impl Buffers {
     /// # Safety
     /// The buffers have more than `row` rows.
     #[inline(always)]
-    pub(super) unsafe fn from_row(self, plan: &Plan, row: usize) -> Self {
+    pub(super) unsafe fn at_row(self, plan: &Plan, row: usize) -> Self {
         // SAFETY: as the caller vouches.
         unsafe {
             Self {

@@ -100,7 +100,7 @@ impl<'a> Tile<'a> {
     fn head(&self, index: usize) -> Head<'_, 'a> {
         let rows = self.tokens.1 * self.plan.group;
         // SAFETY: the buffers hold this many rows for each head of the tile.
-        let buffers = unsafe { self.buffers.from_row(self.plan, (index - self.heads.0) * rows) };
+        let buffers = unsafe { self.buffers.at_row(self.plan, (index - self.heads.0) * rows) };
         Head { tile: self, index, rows, buffers }
     }
 
