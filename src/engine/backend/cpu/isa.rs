@@ -1,4 +1,7 @@
 //! Which instruction set the kernels use: detected once at run time, never assumed at build time.
+//!
+//! Only x86-64 has kernels of its own. On other processors, 64-bit Arm among them, everything runs on
+//! the portable reference: correct, and slow.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
 use super::super::columns::Column;
-use super::tail::Row;
+use super::tail::{Row, Tail};
 use super::unpack::{Scales, Weights};
 
 /// # Safety
@@ -72,7 +72,11 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
     let layout = RowLayout::new(p.k);
     // SAFETY: rows and columns exist, groups cover the padded row.
     unsafe {
-        let rows: [Row; R] = std::array::from_fn(|r| Row::new::<W>(p, row + r));
+        let mut tails = [Tail::uninit(); R];
+        let mut rows = [Row::NONE; R];
+        for r in 0..R {
+            rows[r] = Row::new::<W>(p, row + r, &mut tails[r]);
+        }
         let mut acc = [[_mm256_setzero_ps(); T]; R];
         // What minima add, or what offsets have added too much.
         let mut rest = [[_mm256_setzero_ps(); T]; R];

@@ -4,18 +4,18 @@
 //! scaled as `f32` and added up across the row, so that lanes are summed once per row.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm512_castps256_ps512,
-    _mm512_castps512_ps256, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_insertf32x8, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps, _mm512_permutexvar_ps,
-    _mm512_reduce_add_ps, _mm512_setr_epi32, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_zextps256_ps512,
+    __m256, __m512, __m512i, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps,
+    _mm512_castps256_ps512, _mm512_castps512_ps256, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_insertf32x8, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_mul_ps,
+    _mm512_permutexvar_ps, _mm512_reduce_add_ps, _mm512_setr_epi32, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_zextps256_ps512,
 };
 use std::ops::Range;
 
 use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
 use super::super::columns::Column;
-use super::tail::Row;
+use super::tail::{Row, Tail};
 use super::unpack::{Scales, Weights};
 
 /// Rows at a time: enough independent chains to hide latency, few enough to stay in registers.
@@ -73,7 +73,11 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
     let layout = RowLayout::new(p.k);
     // SAFETY: rows and columns exist, groups cover the padded row.
     unsafe {
-        let rows: [Row; R] = std::array::from_fn(|r| Row::new::<W>(p, row + r));
+        let mut tails = [Tail::uninit(); R];
+        let mut rows = [Row::NONE; R];
+        for r in 0..R {
+            rows[r] = Row::new::<W>(p, row + r, &mut tails[r]);
+        }
         let mut acc = [[_mm512_setzero_ps(); T]; R];
         // What minima add, or what offsets have added too much.
         let mut rest = [[_mm512_setzero_ps(); T]; R];
@@ -126,7 +130,6 @@ unsafe fn group_scales<W: Weights>(
         if W::BY_16 {
             let twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
             let xs = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(xs));
-            let both = |v: [_; 2]| _mm512_insertf32x8::<1>(_mm512_castps256_ps512(v[0]), v[1]);
             let sums = _mm512_loadu_ps(x.add(layout.sum16).cast::<f32>().add(g * 16));
             let d = both(s.d);
             *rest = _mm512_fmadd_ps(if W::HAS_MIN { both(s.m) } else { d }, sums, *rest);
@@ -140,6 +143,16 @@ unsafe fn group_scales<W: Weights>(
             _mm512_castps256_ps512(_mm256_mul_ps(s.d[0], xs))
         }
     }
+}
+
+/// Two halves of 8 floats, in order.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+unsafe fn both(v: [__m256; 2]) -> __m512 {
+    // SAFETY: the processor has AVX-512DQ.
+    unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(v[0]), v[1]) }
 }
 
 /// Which of a group's scales each lane of chunk `c` takes: a lane stands for 4 elements.

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use super::super::Product;
 use super::super::activations::GROUP;
-use super::tail::Row;
+use super::tail::{Row, Tail};
 use super::unpack::Weights;
 use super::unpack_float::Floats;
 
@@ -65,6 +65,7 @@ impl Tile {
     ) {
         let scales = if W::BY_16 { 16 } else { 8 };
         let units = groups.len() * GROUP / 4;
+        let mut tail = Tail::uninit();
         // SAFETY: all indices stay inside the arrays because `rows.len() <= N <= MAX_ROWS` and the
         // groups fit a strip.
         unsafe {
@@ -80,7 +81,7 @@ impl Tile {
                     }
                     continue;
                 }
-                let row = Row::new::<W>(p, rows.start + r);
+                let row = Row::new::<W>(p, rows.start + r, &mut tail);
                 for (i, g) in groups.clone().enumerate() {
                     let group = row.group::<W>(g);
                     let s = W::scales(group);
@@ -156,11 +157,13 @@ impl Tile {
                 unsafe {
                     let from = self.linear.as_ptr().add(r * STRIP_UNITS + u);
                     let to = self.units.as_mut_ptr().add(u * N + r);
-                    let rows = std::array::from_fn(|i| {
-                        _mm256_loadu_si256(from.add(i * STRIP_UNITS).cast())
-                    });
-                    for (i, v) in transpose_8x8(rows).into_iter().enumerate() {
-                        _mm256_storeu_si256(to.add(i * N).cast(), v);
+                    let mut rows = [_mm256_setzero_si256(); 8];
+                    for i in 0..8 {
+                        rows[i] = _mm256_loadu_si256(from.add(i * STRIP_UNITS).cast());
+                    }
+                    let columns = transpose_8x8(rows);
+                    for i in 0..8 {
+                        _mm256_storeu_si256(to.add(i * N).cast(), columns[i]);
                     }
                 }
             }
@@ -168,31 +171,40 @@ impl Tile {
     }
 }
 
+/// Rows to columns. No closures here: one that is not inlined would not be compiled for AVX2.
+///
 /// # Safety
 /// The processor has AVX2.
 #[inline(always)]
 unsafe fn transpose_8x8(v: [__m256i; 8]) -> [__m256i; 8] {
     // SAFETY: passed on.
     unsafe {
-        let pair = |a: usize| {
-            (_mm256_unpacklo_epi32(v[a], v[a + 1]), _mm256_unpackhi_epi32(v[a], v[a + 1]))
-        };
-        let ((a0, a1), (b0, b1), (c0, c1), (d0, d1)) = (pair(0), pair(2), pair(4), pair(6));
-        let four = |x0, x1, y0, y1| {
-            [
-                _mm256_unpacklo_epi64(x0, y0),
-                _mm256_unpackhi_epi64(x0, y0),
-                _mm256_unpacklo_epi64(x1, y1),
-                _mm256_unpackhi_epi64(x1, y1),
-            ]
-        };
-        let (low, high) = (four(a0, a1, b0, b1), four(c0, c1, d0, d1));
-        std::array::from_fn(|i| {
-            if i < 4 {
-                _mm256_permute2x128_si256::<0x20>(low[i], high[i])
-            } else {
-                _mm256_permute2x128_si256::<0x31>(low[i - 4], high[i - 4])
-            }
-        })
+        let (low, high) =
+            (columns_of_4(v[0], v[1], v[2], v[3]), columns_of_4(v[4], v[5], v[6], v[7]));
+        let mut out = [_mm256_setzero_si256(); 8];
+        for i in 0..4 {
+            out[i] = _mm256_permute2x128_si256::<0x20>(low[i], high[i]);
+            out[i + 4] = _mm256_permute2x128_si256::<0x31>(low[i], high[i]);
+        }
+        out
+    }
+}
+
+/// Columns `i` and `i + 4` of four rows, in the halves of vector `i`.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn columns_of_4(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
+    // SAFETY: passed on.
+    unsafe {
+        let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+        let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+        [
+            _mm256_unpacklo_epi64(ab, cd),
+            _mm256_unpackhi_epi64(ab, cd),
+            _mm256_unpacklo_epi64(ab_high, cd_high),
+            _mm256_unpackhi_epi64(ab_high, cd_high),
+        ]
     }
 }

@@ -73,7 +73,10 @@ unsafe fn dot_columns<W: Floats, const T: usize>(
                 i += 8;
             }
             for t in 0..T {
-                let mut sum = acc[t].iter().map(|&v| reduce(v)).sum::<f32>();
+                let mut sum = 0.0;
+                for c in 0..CHAINS {
+                    sum += reduce(acc[t][c]);
+                }
                 for e in i..p.k {
                     sum += W::load1(w.add(e * W::BYTES)) * *cols[t].x.cast::<f32>().add(e);
                 }

@@ -1,7 +1,7 @@
 //! Products with plain weights in `f32`, with AVX-512: row dot products and tiles.
 
 use std::arch::x86_64::{
-    __m512, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
     _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 use std::ops::Range;
@@ -71,7 +71,10 @@ unsafe fn dot_columns<W: Floats, const T: usize>(
                 i += 16;
             }
             for t in 0..T {
-                let mut sum = acc[t].iter().map(|&v| reduce(v)).sum::<f32>();
+                let mut sum = 0.0;
+                for c in 0..CHAINS {
+                    sum += _mm512_reduce_add_ps(acc[t][c]);
+                }
                 for e in i..p.k {
                     sum += W::load1(w.add(e * W::BYTES)) * *cols[t].x.cast::<f32>().add(e);
                 }
@@ -80,14 +83,6 @@ unsafe fn dot_columns<W: Floats, const T: usize>(
         }
     }
     T
-}
-
-/// # Safety
-/// The processor has AVX-512; inlined where it is enabled.
-#[inline(always)]
-unsafe fn reduce(v: __m512) -> f32 {
-    // SAFETY: passed on.
-    unsafe { _mm512_reduce_add_ps(v) }
 }
 
 /// # Safety

@@ -9,35 +9,41 @@ use super::unpack::Weights;
 /// Bytes of the largest group.
 const LARGEST_GROUP: usize = 8 * 34;
 
+/// Room for the copy of a row's last group; written only when there is one.
+pub(super) type Tail = MaybeUninit<[u8; LARGEST_GROUP]>;
+
 /// A row of weights as whole groups: the last one may be a copy filled up with zero blocks, which
 /// meet the zeros that activations are padded with.
+#[derive(Clone, Copy)]
 pub(super) struct Row {
     start: *const u8,
     whole: usize,
-    /// Written only when there is a rest.
-    tail: MaybeUninit<[u8; LARGEST_GROUP]>,
+    tail: *const u8,
 }
 
 impl Row {
-    /// Row `row` of the weights.
+    /// No row at all.
+    pub(super) const NONE: Self =
+        Self { start: std::ptr::null(), whole: 0, tail: std::ptr::null() };
+
+    /// Row `row` of the weights; valid as long as `tail` is neither moved nor used again.
     ///
     /// # Safety
     /// The row exists and is of type `W`.
     #[inline(always)]
-    pub(super) unsafe fn new<W: Weights>(p: &Product, row: usize) -> Self {
+    pub(super) unsafe fn new<W: Weights>(p: &Product, row: usize, tail: &mut Tail) -> Self {
         let whole = p.k / GROUP;
-        let mut tail = MaybeUninit::<[u8; LARGEST_GROUP]>::uninit();
+        let to = tail.as_mut_ptr().cast::<u8>();
         // SAFETY: the row has `w_row_bytes`, of which the whole groups take the first.
         unsafe {
             let start = p.w.add(row * p.w_stride);
             let rest = p.w_row_bytes - whole * W::GROUP_BYTES;
             if rest > 0 {
                 let end = start.add(whole * W::GROUP_BYTES);
-                let to = tail.as_mut_ptr().cast::<u8>();
                 std::ptr::write_bytes(to, 0, LARGEST_GROUP);
                 std::ptr::copy_nonoverlapping(end, to, rest);
             }
-            Self { start, whole, tail }
+            Self { start, whole, tail: to }
         }
     }
 
@@ -51,7 +57,7 @@ impl Row {
             // SAFETY: whole groups lie one after the other.
             unsafe { self.start.add(g * W::GROUP_BYTES) }
         } else {
-            self.tail.as_ptr().cast()
+            self.tail
         }
     }
 }

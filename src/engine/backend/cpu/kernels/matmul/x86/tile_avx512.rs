@@ -95,8 +95,10 @@ unsafe fn columns<W: Weights, const T: usize>(at: &Place, p: &Product, first: us
         for j in 0..subs {
             let sub = sub_start + j;
             let q = sub * per_sub * 4;
-            let mut sums: [[__m512i; 2]; T] =
-                std::array::from_fn(|t| [start::<W>(cols[t].x, &at.layout, sub); 2]);
+            let mut sums = [[_mm512_setzero_si512(); 2]; T];
+            for t in 0..T {
+                sums[t] = [start::<W>(cols[t].x, &at.layout, sub); 2];
+            }
             for s in 0..per_sub {
                 let low = _mm512_loadu_si512(units.cast());
                 let high = _mm512_loadu_si512(units.add(16).cast());
