@@ -12,6 +12,7 @@ mod hparams;
 mod keys;
 mod layers;
 pub mod memory;
+pub mod store;
 mod weights;
 
 #[cfg(test)]
