@@ -1,7 +1,7 @@
 //! Makes the seed corpus: small valid files of every shape, and the header of a file that is
 //! broken in one place, so that the fuzzer starts behind the checks and not in front of them.
 //!
-//! Usage: `cargo run --bin seeds -- corpus/gguf`
+//! Usage: `cargo +nightly fuzz build seeds`, then run the program with the folder to fill.
 
 use std::path::Path;
 use std::{env, fs, process::ExitCode};
