@@ -2,9 +2,13 @@
 //!
 //! The only floor that prints or chooses an exit code.
 
+pub mod report;
+
+mod cli;
+
 use std::process::ExitCode;
 
 /// Runs the program with the arguments of this process.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    cli::main(std::env::args_os())
 }

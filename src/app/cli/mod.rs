@@ -1,0 +1,91 @@
+//! The command line: parses, wires, prints, chooses the exit code. One file per subcommand.
+//!
+//! Nothing here computes anything about a model: it asks the engine and prints. Invariant: data goes
+//! to stdout; progress, logs and, in text, the report go to stderr.
+
+mod argv;
+mod bench;
+mod completions;
+mod failure;
+mod flags;
+mod logging;
+mod man;
+mod model;
+mod output;
+mod perplexity;
+mod progress;
+mod run;
+#[cfg(test)]
+mod schemas;
+mod source;
+mod stop;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Why is my GPU not doing the work? Runs a GGUF model, times every graph split and every copy, and
+/// says what ran where, why, and how long it took.
+#[derive(Debug, Parser)]
+#[command(name = "gpuwhy", version, max_term_width = 100)]
+#[command(args_override_self = true)]
+#[command(
+    after_help = "Without a command, the model that is built into the program runs with its \
+    own prompt. Flags are spelled as in llama.cpp: -ngl, -ctk, -ncmoe and the other short forms \
+    work where their long form is listed.\n\nExit codes: 0 clean, 1 findings or a regression, \
+    2 error."
+)]
+pub(in crate::app) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Log to stderr what happens; twice for details
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Generate text, and report what ran where, why, and how long it took
+    Run(Box<run::RunArgs>),
+    /// Measure prompt and generation speed, with llama-bench's tests and names
+    Bench(Box<bench::BenchArgs>),
+    /// Look at, make and list models
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// Perplexity of a model over a text, counted as llama.cpp counts it
+    Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Print a shell's completion script
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page in roff
+    Man(man::ManArgs),
+}
+
+/// Parses `args` (`args[0]` is the program), runs the command and returns the exit code.
+pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(argv::normalise(args)) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    logging::start(cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Model(command) => model::run(&command),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Help and version are no errors; everything else is bad usage.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A reader that has gone away is no reason to fail.
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::from(failure::EXIT_ERROR) } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,32 @@
+//! The report of a run: what ran where, why, and how long it took.
+//!
+//! [`Accumulator`] sums up events while they happen, [`Report`] is the document that follows from
+//! the sums and from what the engine says about itself, and `text` and `markdown` print it. Nothing
+//! here runs a model or draws a conclusion. Invariant: every time in the report is a sum of spans,
+//! and what no span covers is shown as unaccounted.
+
+mod accumulate;
+mod cuts;
+mod document;
+mod facts;
+mod headline;
+mod markdown;
+mod process;
+mod sections;
+mod table;
+mod text;
+mod timing;
+
+#[cfg(test)]
+mod tests;
+
+pub use accumulate::Accumulator;
+pub use document::*;
+pub use facts::engine_facts;
+pub(crate) use facts::{model_facts, type_bytes};
+pub(crate) use headline::count;
+pub use markdown::markdown;
+pub use process::{peak_rss_bytes, rss_bytes};
+pub use table::{Style, Table};
+pub use text::text;
+pub use timing::{Totals, build};

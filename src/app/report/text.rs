@@ -1,0 +1,57 @@
+//! A report for people: the answer first, then the tables.
+
+use std::fmt::Write;
+
+use super::document::{Report, Verdict};
+use super::headline::headlines;
+use super::sections::sections;
+use super::table::Style;
+
+/// Column at which a line of prose is broken.
+const WIDTH: usize = 100;
+
+/// The report as text.
+pub fn text(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    for (label, sentence) in headlines(report) {
+        let indent = " ".repeat(10);
+        let _ = writeln!(out, "{}{}", style.bold(&format!("{label:10}")), wrap(&sentence, &indent));
+    }
+    for finding in &report.findings {
+        let _ = writeln!(out, "{} {}", style.bold("finding"), finding.title);
+        let _ = writeln!(out, "  {}", wrap(&finding.explanation, "  "));
+    }
+    if report.verdict == Verdict::Problem && report.findings.is_empty() {
+        let _ = writeln!(out, "something is wrong, but no rule says what");
+    }
+    for section in sections(report) {
+        let _ = writeln!(out, "\n{}", style.bold(&section.title));
+        if !section.table.is_empty() {
+            out.push_str(&section.table.text("  ", style));
+        }
+        for note in section.notes {
+            let _ = writeln!(out, "  {}", wrap(&note, "    "));
+        }
+    }
+    out
+}
+
+/// Breaks a sentence at spaces; further lines begin with `indent`.
+fn wrap(sentence: &str, indent: &str) -> String {
+    let room = WIDTH.saturating_sub(indent.len()).max(20);
+    let (mut out, mut column) = (String::new(), 0);
+    for word in sentence.split(' ') {
+        let width = word.chars().count();
+        if column > 0 && column + 1 + width > room {
+            out.push('\n');
+            out.push_str(indent);
+            column = 0;
+        } else if column > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += width;
+    }
+    out
+}
