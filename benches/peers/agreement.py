@@ -67,6 +67,7 @@ def QUIET(level, text, data):
 
 
 def write_shapes(folder):
+    folder.mkdir(exist_ok=True)
     for arch, (extra, weights) in SHAPES.items():
         body = COMMON.replace("block_count = 3", "block_count = 7") if arch == "gemma3" else COMMON
         flags = "\n".join(f"{k} = {str(v).lower()}" for k, v in weights.items())
@@ -139,7 +140,7 @@ def main():
     args = parser.parse_args()
     L.llama_log_set(QUIET, None)
     args.work.mkdir(parents=True, exist_ok=True)
-    write_shapes(args.work)
+    write_shapes(args.work / "models")
     env = dict(os.environ, GPUWHY_PROFILES=str(args.work))
     text_file = ROOT / "fixtures/builtin/heldout.txt"
     text = text_file.read_text()

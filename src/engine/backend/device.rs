@@ -216,11 +216,11 @@ pub trait Device: Send {
         None
     }
 
-    /// Checks nodes against their buffers and prepares them.
+    /// Checks nodes against their buffers and prepares them for a ubatch of `n_tokens`.
     ///
     /// # Errors
     /// When a tensor leaves its buffer or the device has no kernel for a node.
-    fn compile(&mut self, nodes: &[BoundNode]) -> Result<Program, DeviceError>;
+    fn compile(&mut self, nodes: &[BoundNode], n_tokens: usize) -> Result<Program, DeviceError>;
 
     /// Starts a program. With `nodes`, runs its nodes one by one and tells when each one ran, which
     /// costs a barrier per node.

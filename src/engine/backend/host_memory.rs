@@ -215,7 +215,8 @@ mod tests {
         assert!(table.resolve(&tensor(id, 4, 16), true).is_err());
         assert!(table.resolve(&tensor(id, 2, 4), false).is_err(), "not aligned");
         assert!(table.resolve(&tensor(id, usize::MAX, 1), false).is_err());
-        let fixed = table.adopt(ForeignBytes::from_static(&[0; 64]));
+        static ALIGNED: [u32; 16] = [0; 16];
+        let fixed = table.adopt(ForeignBytes::from_static(bytemuck::cast_slice(&ALIGNED)));
         assert!(table.resolve(&tensor(fixed, 0, 16), false).is_ok());
         assert!(table.resolve(&tensor(fixed, 0, 16), true).is_err());
         assert!(table.bytes_mut(fixed).is_none());

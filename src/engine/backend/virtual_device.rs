@@ -5,7 +5,6 @@
 //! overflow and multi-device layouts can be seen on any machine, while compute times say nothing
 //! about a real GPU: every name and description says "virtual".
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::now_ns;
@@ -13,7 +12,7 @@ use crate::base::units::{Bytes, BytesPerSecond};
 use crate::engine::graph::Op;
 use crate::engine::tensor::DType;
 
-use super::cpu::{Executor, ThreadPool, host_supports};
+use super::cpu::{Executor, Threads, host_supports};
 use super::device::{
     AllocError, BoundNode, BufferId, Device, DeviceError, DeviceInfo, DeviceKind, Interval,
     MemoryState, Program, Ticket,
@@ -36,8 +35,8 @@ pub struct VirtualDevice {
 }
 
 impl VirtualDevice {
-    /// The `index`-th virtual device of this session, computing on `pool`.
-    pub fn new(index: usize, spec: VirtualSpec, pool: Arc<ThreadPool>) -> Self {
+    /// The `index`-th virtual device of this session, computing on `threads`.
+    pub fn new(index: usize, spec: VirtualSpec, threads: Threads) -> Self {
         let link = match spec.link_bytes_per_s {
             Some(rate) => format!("link modelled at {}", BytesPerSecond(rate)),
             None => "link as fast as host memory".to_string(),
@@ -48,7 +47,7 @@ impl VirtualDevice {
         );
         let name = format!("Virtual{index}");
         let info = DeviceInfo { name, description, kind: DeviceKind::Virtual };
-        let executor = Executor::new(info.name.clone(), pool);
+        let executor = Executor::new(info.name.clone(), threads);
         Self { info, spec, buffers: HostBuffers::default(), executor }
     }
 
@@ -140,8 +139,8 @@ impl Device for VirtualDevice {
         Ok(())
     }
 
-    fn compile(&mut self, nodes: &[BoundNode]) -> Result<Program, DeviceError> {
-        self.executor.compile(&self.buffers, nodes)
+    fn compile(&mut self, nodes: &[BoundNode], n_tokens: usize) -> Result<Program, DeviceError> {
+        self.executor.compile(&self.buffers, nodes, n_tokens)
     }
 
     fn submit(

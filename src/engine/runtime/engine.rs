@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::clock::now_ns;
 use crate::base::event::{DeviceIndex, Event, LoadStage, Span, SpanKind, Track};
 use crate::base::sink::Sink;
-use crate::engine::backend::cpu::{CpuDevice, Isa, ThreadPool, default_threads};
+use crate::engine::backend::cpu::{CpuDevice, Isa, Threads, default_threads};
 use crate::engine::backend::{Device, DeviceSpec, VirtualDevice};
 use crate::engine::gguf::Gguf;
 use crate::engine::model::{CacheShape, GraphShape, Model, context_cells, window_cells};
@@ -241,18 +241,24 @@ fn cache_shape(model: &Model, options: &RuntimeOptions) -> CacheShape {
 }
 
 fn make_devices(options: &RuntimeOptions) -> (Vec<Box<dyn Device>>, String) {
-    let choice = default_threads();
-    let (count, reason) = match options.n_threads.max(options.n_threads_batch) {
-        0 => (choice.count, format!("{} ({})", choice.count, choice.reason)),
+    let (decode, mut reason) = match options.n_threads {
+        0 => {
+            let choice = default_threads();
+            (choice.count, format!("{} ({})", choice.count, choice.reason))
+        }
         n => (n, format!("{n} (as set)")),
     };
-    let pool = Arc::new(ThreadPool::new(count));
+    let batch = if options.n_threads_batch == 0 { decode } else { options.n_threads_batch };
+    if batch != decode {
+        reason = format!("{reason}, {batch} for prompts");
+    }
+    let threads = Threads::new(decode, batch);
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
     for (i, spec) in options.devices.iter().enumerate() {
         let DeviceSpec::Virtual(spec) = spec;
-        devices.push(Box::new(VirtualDevice::new(i, spec.clone(), Arc::clone(&pool))));
+        devices.push(Box::new(VirtualDevice::new(i, spec.clone(), threads.clone())));
     }
-    devices.push(Box::new(CpuDevice::new(pool)));
+    devices.push(Box::new(CpuDevice::new(threads)));
     (devices, reason)
 }
 

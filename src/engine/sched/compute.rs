@@ -262,6 +262,8 @@ impl Scheduler {
         plan: &SplitPlan,
         allocation: &Allocation,
     ) -> Result<Prepared, ComputeError> {
+        let tokens = graph.inputs().find(|(kind, _)| *kind == InputKind::Tokens);
+        let n_tokens = tokens.map_or(0, |(_, id)| graph.tensor(id).ne[0]);
         let mut programs = Vec::with_capacity(plan.splits.len());
         let mut copies = Vec::with_capacity(plan.splits.len());
         for (s, part) in plan.splits.iter().enumerate() {
@@ -269,7 +271,7 @@ impl Scheduler {
                 .iter()
                 .map(|node| self.bind_node(graph, allocation, node, part.device))
                 .collect::<Result<Vec<_>, _>>()?;
-            programs.push(self.devices[part.device.0 as usize].compile(&nodes)?);
+            programs.push(self.devices[part.device.0 as usize].compile(&nodes, n_tokens)?);
             let bound = allocation.copies[s].iter().map(|step| {
                 let (home, into) = step.from_home;
                 let (from_buffer, from_offset) = self.resolve(home, step.from)?;

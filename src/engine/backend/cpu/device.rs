@@ -1,7 +1,5 @@
 //! The host's processor as a device.
 
-use std::sync::Arc;
-
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 use crate::engine::backend::device::{
@@ -14,7 +12,7 @@ use crate::engine::tensor::DType;
 
 use super::executor::{Executor, host_supports};
 use super::isa::Isa;
-use super::pool::ThreadPool;
+use super::threads::Threads;
 
 /// See the module.
 pub struct CpuDevice {
@@ -24,16 +22,17 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// The processor, computing on `pool`.
-    pub fn new(pool: Arc<ThreadPool>) -> Self {
+    /// The processor, computing on `threads`.
+    pub fn new(threads: Threads) -> Self {
         let cpu = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing());
         let system = System::new_with_specifics(cpu);
         let brand =
             system.ok().and_then(|s| s.cpus().first().map(|c| c.brand().trim().to_string()));
         let brand = brand.filter(|b| !b.is_empty()).unwrap_or_else(|| "processor".to_string());
-        let description = format!("{brand}, {} threads, {} kernels", pool.threads(), Isa::detect());
+        let description =
+            format!("{brand}, {} threads, {} kernels", threads.decode.threads(), Isa::detect());
         let info = DeviceInfo { name: "CPU".to_string(), description, kind: DeviceKind::Cpu };
-        let executor = Executor::new(info.name.clone(), pool);
+        let executor = Executor::new(info.name.clone(), threads);
         Self { info, buffers: HostBuffers::default(), executor }
     }
 
@@ -112,8 +111,8 @@ impl Device for CpuDevice {
         self.buffers.bytes_mut(buffer)
     }
 
-    fn compile(&mut self, nodes: &[BoundNode]) -> Result<Program, DeviceError> {
-        self.executor.compile(&self.buffers, nodes)
+    fn compile(&mut self, nodes: &[BoundNode], n_tokens: usize) -> Result<Program, DeviceError> {
+        self.executor.compile(&self.buffers, nodes, n_tokens)
     }
 
     fn submit(

@@ -4,6 +4,7 @@
 //! data (token ids, cache rows, experts) are checked by the kernels that follow them.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::base::clock::now_ns;
@@ -18,6 +19,7 @@ use super::isa::Isa;
 use super::kernels::flash_attn::{self, flash_attn_scratch_bytes};
 use super::kernels::{elementwise, experts, matmul, norm, rope, rows};
 use super::pool::{ThreadPool, Worker};
+use super::threads::Threads;
 use super::view::TensorRef;
 
 /// How many of the latest tickets are remembered; a graph has far fewer splits.
@@ -35,6 +37,8 @@ struct HostNode {
 /// What [`Executor::compile`] makes.
 struct HostProgram {
     nodes: Vec<HostNode>,
+    /// The threads that run it: those for prompts or those for decode.
+    pool: Arc<ThreadPool>,
     /// Keeps every address in `nodes` valid.
     _buffers: Vec<Arc<HostBuffer>>,
 }
@@ -45,7 +49,7 @@ unsafe impl Send for HostProgram {}
 /// See the module.
 pub(in crate::engine::backend) struct Executor {
     device: String,
-    pool: Arc<ThreadPool>,
+    threads: Threads,
     isa: Isa,
     scratch: Vec<u128>,
     next_ticket: u64,
@@ -73,10 +77,10 @@ pub(in crate::engine::backend) fn host_supports(op: &Op, src: &[DType]) -> Resul
 }
 
 impl Executor {
-    pub(in crate::engine::backend) fn new(device: String, pool: Arc<ThreadPool>) -> Self {
+    pub(in crate::engine::backend) fn new(device: String, threads: Threads) -> Self {
         Self {
             device,
-            pool,
+            threads,
             isa: Isa::detect(),
             scratch: Vec::new(),
             next_ticket: 0,
@@ -93,6 +97,7 @@ impl Executor {
         &mut self,
         buffers: &HostBuffers,
         nodes: &[BoundNode],
+        n_tokens: usize,
     ) -> Result<Program, DeviceError> {
         let mut held: Vec<Arc<HostBuffer>> = Vec::new();
         let mut place = |tensor: &BoundTensor, what: String, write: bool| {
@@ -130,12 +135,13 @@ impl Executor {
             next.x_is_ready = shares_activations(checked.last(), &next);
             checked.push(next);
         }
-        let threads = self.pool.threads();
-        let need = checked.iter().map(|n| scratch_bytes(n, threads)).max().unwrap_or(0);
+        let pool = Arc::clone(self.threads.for_tokens(n_tokens));
+        let workers = pool.threads();
+        let need = checked.iter().map(|n| scratch_bytes(n, workers)).max().unwrap_or(0);
         if need > self.scratch_bytes() {
             self.scratch = vec![0; need.div_ceil(size_of::<u128>())];
         }
-        Ok(Program(Box::new(HostProgram { nodes: checked, _buffers: held })))
+        Ok(Program(Box::new(HostProgram { nodes: checked, pool, _buffers: held })))
     }
 
     /// Runs a program to its end.
@@ -155,11 +161,11 @@ impl Executor {
         let scratch: &mut [u8] = bytemuck::cast_slice_mut(&mut self.scratch);
         let scratch = Scratch(scratch);
         match nodes {
-            None => run(&self.pool, self.isa, &program.nodes, scratch),
+            None => self.run(&program.pool, &program.nodes, scratch)?,
             Some(times) => {
                 for node in program.nodes.chunks(1) {
                     let start_ns = now_ns();
-                    run(&self.pool, self.isa, node, scratch);
+                    self.run(&program.pool, node, scratch)?;
                     times.push(Interval { start_ns, end_ns: now_ns() });
                 }
             }
@@ -170,6 +176,22 @@ impl Executor {
         self.intervals.push_back(Interval { start_ns, end_ns: now_ns() });
         self.next_ticket += 1;
         Ok(Ticket(self.next_ticket - 1))
+    }
+
+    /// Runs nodes; a kernel that panics is an error, and the pool stays usable.
+    fn run(
+        &self,
+        pool: &ThreadPool,
+        nodes: &[HostNode],
+        scratch: Scratch,
+    ) -> Result<(), DeviceError> {
+        let job = AssertUnwindSafe(|| run(pool, self.isa, nodes, scratch));
+        catch_unwind(job).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let reason = text.unwrap_or("a worker panicked").to_string();
+            DeviceError::Kernel { device: self.device.clone(), reason }
+        })
     }
 
     pub(in crate::engine::backend) fn interval(&self, ticket: Ticket) -> Option<Interval> {

@@ -1,4 +1,5 @@
-//! How many threads to use when nobody says: one per physical core that this process may use.
+//! The threads of a session, and how many to use when nobody says: one per physical core that this
+//! process may use.
 //!
 //! Two threads of one core share its vector units and its path to memory, so the second one gains
 //! nothing here and makes every barrier later.
@@ -6,6 +7,33 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+
+use super::pool::ThreadPool;
+
+/// The threads of a session: those for decode and those for prompts, as `-t` and `-tb` set them.
+#[derive(Clone)]
+pub struct Threads {
+    /// For ubatches of one token.
+    pub decode: Arc<ThreadPool>,
+    /// For larger ubatches; the same pool when both have the same size.
+    pub batch: Arc<ThreadPool>,
+}
+
+impl Threads {
+    /// Pools of these sizes. A pool that has nothing to do sleeps, so two cost no more than one.
+    pub fn new(decode: usize, batch: usize) -> Self {
+        let first = Arc::new(ThreadPool::new(decode));
+        let second =
+            if batch == decode { Arc::clone(&first) } else { Arc::new(ThreadPool::new(batch)) };
+        Self { decode: first, batch: second }
+    }
+
+    /// The pool for a ubatch of this size, by llama.cpp's rule.
+    pub(super) fn for_tokens(&self, n_tokens: usize) -> &Arc<ThreadPool> {
+        if n_tokens > 1 { &self.batch } else { &self.decode }
+    }
+}
 
 /// A number of threads with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +95,15 @@ mod tests {
         }
         assert_eq!(physical_cores(folder.path()), Some(2));
         assert_eq!(physical_cores(&folder.path().join("absent")), None);
+    }
+
+    #[test]
+    fn prompts_and_decode_have_their_own_number() {
+        let threads = Threads::new(1, 3);
+        assert_eq!(threads.for_tokens(1).threads(), 1);
+        assert_eq!(threads.for_tokens(2).threads(), 3);
+        let one = Threads::new(2, 2);
+        assert!(Arc::ptr_eq(&one.decode, &one.batch));
     }
 
     #[test]
