@@ -4,7 +4,7 @@ use crate::base::event::{InputFact, NodeFact, PlanFact, SplitFact};
 use crate::engine::graph::{Graph, InputKind, Role, TensorId};
 
 use super::assign::Residence;
-use super::cause::Names;
+use super::cause::{Cause, Names};
 use super::compute::weight_bytes;
 use super::cut::{Begins, Split, SplitInput, SplitPlan};
 
@@ -41,7 +41,8 @@ fn split_fact(graph: &Graph, plan: &SplitPlan, split: &Split, names: &Names<'_>)
         })
         .collect::<Vec<_>>();
     let inputs = split.inputs.iter().map(|&i| input_fact(graph, split, i, names)).collect();
-    let first = nodes.first().map(|n| format!("{} ({}) {}", n.name, n.op, n.cause));
+    let why = origin(graph, plan, split.start, names);
+    let first = nodes.first().map(|n| format!("{} ({}) {why}", n.name, n.op));
     let first = first.unwrap_or_default();
     let cause = match split.begins {
         Begins::Graph => format!("the graph begins: {first}"),
@@ -53,6 +54,24 @@ fn split_fact(graph: &Graph, plan: &SplitPlan, split: &Split, names: &Names<'_>)
         }
     };
     SplitFact { device: split.device, nodes, cause, inputs }
+}
+
+/// Why a node is where it is, traced through the neighbours that it follows to the one that was
+/// placed for a reason of its own.
+fn origin(graph: &Graph, plan: &SplitPlan, node: usize, names: &Names<'_>) -> String {
+    let text = |i: usize| {
+        let (device, cause) = &plan.assignment.nodes[i];
+        cause.text(graph, &graph.nodes[i], *device, names)
+    };
+    let mut at = node;
+    // Each step leads to a node that was placed earlier, so the walk ends.
+    while let Cause::Expanded { neighbour } = plan.assignment.nodes[at].1 {
+        at = neighbour;
+    }
+    if at == node {
+        return text(node);
+    }
+    format!("follows {}, which {}", names.tensor(graph, graph.nodes[at].dst), text(at))
 }
 
 fn input_fact(graph: &Graph, split: &Split, input: SplitInput, names: &Names<'_>) -> InputFact {

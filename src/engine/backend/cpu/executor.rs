@@ -292,3 +292,73 @@ unsafe fn execute(wk: &Worker, isa: Isa, node: &HostNode, scratch: *mut [u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::backend::device::BufferId;
+    use crate::engine::tensor::quantize_vec;
+
+    const WIDTH: usize = 64;
+    const ROWS: usize = 5;
+
+    fn tensor(buffer: BufferId, offset: usize, dtype: DType, rows: usize) -> BoundTensor {
+        let row = dtype.row_bytes(WIDTH).unwrap();
+        let nb = [dtype.block_bytes(), row, row * rows, row * rows];
+        BoundTensor { buffer, offset, dtype, ne: [WIDTH, rows, 1, 1], nb }
+    }
+
+    /// Products whose activations differ, or only lie elsewhere, must not share their rounding.
+    #[test]
+    fn activations_are_reused_only_for_the_same_operand() {
+        let mut buffers = HostBuffers::default();
+        let weights: Vec<f32> = (0..WIDTH * ROWS).map(|i| (i as f32 * 0.37).sin()).collect();
+        let quantised = quantize_vec(DType::Q8_0, &weights).unwrap();
+        let x: Vec<f32> = (0..2 * WIDTH).map(|i| (i as f32 * 0.11).cos()).collect();
+        let (w, memory) = (buffers.alloc(quantised.len()).unwrap(), buffers.alloc(4096).unwrap());
+        buffers.bytes_mut(w).unwrap().copy_from_slice(&quantised);
+        let x_bytes: &[u8] = bytemuck::cast_slice(&x);
+        buffers.bytes_mut(memory).unwrap()[..x_bytes.len()].copy_from_slice(x_bytes);
+        let product = |x: usize, slot: usize| {
+            let mut dst = tensor(memory, 1024 + 256 * slot, DType::F32, 1);
+            dst.ne[0] = ROWS;
+            let src =
+                vec![tensor(w, 0, DType::Q8_0, ROWS), tensor(memory, x * WIDTH * 4, DType::F32, 1)];
+            BoundNode { op: Op::MulMat, src, dst }
+        };
+        let mut executor = Executor::new("CPU".to_string(), Threads::new(2, 2));
+        let nodes = [product(0, 0), product(0, 1), product(1, 2), product(0, 3)];
+        let program = executor.compile(&buffers, &nodes, 1).unwrap();
+        let flags = program.0.downcast_ref::<HostProgram>().unwrap();
+        let ready: Vec<bool> = flags.nodes.iter().map(|n| n.x_is_ready).collect();
+        assert_eq!(ready, [false, true, false, false]);
+        executor.submit(&program, None).unwrap();
+        for (slot, which) in [0, 0, 1, 0].into_iter().enumerate() {
+            let at = 1024 + 256 * slot;
+            let bytes = &buffers.bytes(memory).unwrap()[at..at + 4 * ROWS];
+            for (row, value) in bytemuck::cast_slice::<u8, f32>(bytes).iter().enumerate() {
+                let exact: f32 =
+                    (0..WIDTH).map(|i| weights[row * WIDTH + i] * x[which * WIDTH + i]).sum();
+                assert!(
+                    (value - exact).abs() < 0.2,
+                    "slot {slot}, row {row}: {value}, not {exact}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_host_cannot_run_is_refused_when_it_is_compiled() {
+        let mut buffers = HostBuffers::default();
+        let memory = buffers.alloc(4096).unwrap();
+        let half = tensor(memory, 0, DType::F16, 1);
+        let node = BoundNode {
+            op: Op::Add,
+            src: vec![half, half],
+            dst: tensor(memory, 1024, DType::F32, 1),
+        };
+        let mut executor = Executor::new("CPU".to_string(), Threads::new(1, 1));
+        let Err(error) = executor.compile(&buffers, &[node], 1) else { panic!("F16 has no ADD") };
+        assert_eq!(error.to_string(), "CPU cannot run ADD: operand 0 is F16, not F32");
+    }
+}
