@@ -188,6 +188,9 @@ mod tests {
 
     use super::*;
 
+    /// Foreign bytes that `f32`s may be read from.
+    static ALIGNED: [u32; 16] = [0; 16];
+
     fn tensor(buffer: BufferId, offset: usize, ne0: usize) -> BoundTensor {
         let nb = [4, ne0 * 4, ne0 * 4, ne0 * 4];
         BoundTensor { buffer, offset, dtype: DType::F32, ne: [ne0, 1, 1, 1], nb }
@@ -215,7 +218,6 @@ mod tests {
         assert!(table.resolve(&tensor(id, 4, 16), true).is_err());
         assert!(table.resolve(&tensor(id, 2, 4), false).is_err(), "not aligned");
         assert!(table.resolve(&tensor(id, usize::MAX, 1), false).is_err());
-        static ALIGNED: [u32; 16] = [0; 16];
         let fixed = table.adopt(ForeignBytes::from_static(bytemuck::cast_slice(&ALIGNED)));
         assert!(table.resolve(&tensor(fixed, 0, 16), false).is_ok());
         assert!(table.resolve(&tensor(fixed, 0, 16), true).is_err());
