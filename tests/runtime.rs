@@ -14,6 +14,7 @@ use gpuwhy::engine::runtime::{
     Engine, FinishReason, GenerationResult, Generator, GpuLayers, Request, RuntimeError,
     RuntimeOptions, SamplerOptions,
 };
+use gpuwhy::engine::sched::placement::parse_overrides;
 use gpuwhy::engine::tensor::DType;
 
 const PROMPTS: [&str; 3] = ["Once upon a time", "The GPU was idle because", "A model"];
@@ -190,6 +191,12 @@ fn settings_that_make_no_sense_are_errors() {
         (Box::new(|o: &mut RuntimeOptions| o.n_ctx = 1 << 30), "-c"),
         (Box::new(|o: &mut RuntimeOptions| o.type_k = DType::Q4_K), "key_length"),
         (Box::new(|o: &mut RuntimeOptions| o.placement.main_gpu = 3), "-mg"),
+        (
+            Box::new(|o: &mut RuntimeOptions| {
+                o.placement.overrides = parse_overrides("matches nothing=CUDA7").unwrap();
+            }),
+            "no device 'CUDA7'",
+        ),
     ] {
         let Err(error) = load_with(&sink, change) else { panic!("{part} must be refused") };
         assert!(error.to_string().contains(part), "{error}");

@@ -170,7 +170,7 @@ fn lacking(budget: &MemoryBudget, scheduler: &Scheduler) -> Option<AllocError> {
         let wanted_bytes = need.needed_bytes() - mapped;
         (wanted_bytes > need.free_bytes).then(|| AllocError {
             device: need.device.clone(),
-            what: "weights, KV cache and compute buffer together".to_string(),
+            what: "the model (weights, KV cache and compute buffer)".to_string(),
             wanted_bytes,
             free_bytes: need.free_bytes,
             total_bytes: need.total_bytes,

@@ -119,6 +119,10 @@ pub fn place(
     options: &PlacementOptions,
 ) -> Result<Placement, PlacementError> {
     let cpu = DeviceIndex(targets.len() as u8 - 1);
+    // Checked even where no weight matches: a wrong name is a mistake either way.
+    for rule in &options.overrides {
+        override_device(rule, targets)?;
+    }
     let layers = layer_devices(n_layer, &targets[..targets.len() - 1], options)?;
     let mut residence = Residence::default();
     for weight in weights {
@@ -209,13 +213,19 @@ fn overridden(
     let Some(rule) = options.overrides.iter().find(|r| r.pattern.is_match(&weight.name)) else {
         return Ok(None);
     };
+    Ok(Some((override_device(rule, targets)?, rule.origin.clone())))
+}
+
+fn override_device(
+    rule: &TensorOverride,
+    targets: &[Target],
+) -> Result<DeviceIndex, PlacementError> {
     let found = targets.iter().position(|t| t.name.eq_ignore_ascii_case(&rule.device));
-    let device = found.ok_or_else(|| PlacementError::OverrideDevice {
+    found.map(|d| DeviceIndex(d as u8)).ok_or_else(|| PlacementError::OverrideDevice {
         origin: rule.origin.clone(),
         device: rule.device.clone(),
         known: targets.iter().map(|t| t.name.as_str()).collect::<Vec<_>>().join(", "),
-    })?;
-    Ok(Some((DeviceIndex(device as u8), rule.origin.clone())))
+    })
 }
 
 fn by_layer(
@@ -279,4 +289,59 @@ pub fn first_experts_on_cpu(n: usize) -> Vec<TensorOverride> {
 fn override_experts(pattern: &str, origin: &str) -> TensorOverride {
     let pattern = Regex::new(pattern).expect("a pattern made of a constant and a number is valid");
     TensorOverride { pattern, device: "CPU".to_string(), origin: origin.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices(layers: usize, free: &[u64], change: impl FnOnce(&mut PlacementOptions)) -> String {
+        let gpu = |(i, &free_bytes): (usize, &u64)| Target { name: format!("GPU{i}"), free_bytes };
+        let gpus: Vec<Target> = free.iter().enumerate().map(gpu).collect();
+        let mut options = PlacementOptions { gpu_layers: 999, ..PlacementOptions::default() };
+        change(&mut options);
+        let placed = layer_devices(layers, &gpus, &options).unwrap();
+        placed
+            .iter()
+            .map(|d| if d.0 as usize == free.len() { 'c' } else { (b'0' + d.0) as char })
+            .collect()
+    }
+
+    #[test]
+    fn the_output_goes_first_and_layer_0_last() {
+        assert_eq!(devices(4, &[1], |_| {}), "00000");
+        assert_eq!(devices(4, &[1], |o| o.gpu_layers = 1), "cccc0");
+        assert_eq!(devices(4, &[1], |o| o.gpu_layers = 3), "cc000");
+        assert_eq!(devices(4, &[1], |o| o.gpu_layers = 0), "ccccc");
+        assert_eq!(devices(4, &[], |_| {}), "ccccc");
+    }
+
+    #[test]
+    fn layers_are_shared_by_free_memory_or_as_told() {
+        assert_eq!(devices(7, &[3, 1], |_| {}), "00000011");
+        assert_eq!(devices(7, &[3, 1], |o| o.tensor_split = vec![1.0, 1.0]), "00001111");
+        assert_eq!(devices(7, &[3, 1], |o| o.tensor_split = vec![0.0, 1.0]), "11111111");
+        let main = |o: &mut PlacementOptions| (o.split_mode, o.main_gpu) = (SplitMode::None, 1);
+        assert_eq!(devices(3, &[3, 1], main), "1111");
+    }
+
+    #[test]
+    fn experts_are_found_by_name() {
+        let all = experts_on_cpu().pattern;
+        assert!(all.is_match("blk.3.ffn_gate_exps.weight"));
+        assert!(
+            !all.is_match("blk.3.ffn_gate.weight") && !all.is_match("blk.3.ffn_gate_inp.weight")
+        );
+        let first = first_experts_on_cpu(2);
+        let hits = |name: &str| first.iter().any(|r| r.pattern.is_match(name));
+        assert!(hits("blk.1.ffn_up_exps.weight") && !hits("blk.2.ffn_up_exps.weight"));
+        assert!(!hits("blk.11.ffn_up_exps.weight"));
+    }
+
+    #[test]
+    fn overrides_that_cannot_be_read_are_named() {
+        assert!(parse_overrides("exps").unwrap_err().contains("PATTERN=DEVICE"));
+        assert!(parse_overrides("(=CPU").unwrap_err().contains("-ot '(=CPU'"));
+        assert_eq!(parse_overrides("a=CPU,b=GPU0").unwrap().len(), 2);
+    }
 }

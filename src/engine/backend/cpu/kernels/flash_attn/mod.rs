@@ -1,7 +1,7 @@
 //! Attention without the matrix of scores.
 //!
 //! Work is cut into tiles of a few tokens and of one key head, or of all heads for a decode step
-//! ([`plan`]); where there are fewer tiles than workers, the context is split as well and the partial results are merged. Keys and values
+//! (`plan`); where there are fewer tiles than workers, the context is split as well and the partial results are merged. Keys and values
 //! are read through strides, as rows of the cache. Quantised ones are widened, never is the query
 //! narrowed: results depend on the cache's precision alone.
 

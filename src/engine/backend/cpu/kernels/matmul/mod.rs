@@ -1,13 +1,13 @@
 //! Matrix products: `dst = wᵀ x`, and the same by expert.
 //!
 //! Weights are read as they lie in the file, unaligned and never repacked as a whole. Against
-//! quantised weights, activations are rounded to 8 bits ([`activations`]); against F32, F16 and
+//! quantised weights, activations are rounded to 8 bits (`activations`); against F32, F16 and
 //! BF16 weights they are multiplied as they are. Few columns (decode) take row dot products, bound
 //! by memory; many (prompts) take tiles of rows unpacked once for all columns, bound by arithmetic.
 //!
 //! Not here: which node runs where, buffers, or any other operation.
 //!
-//! Invariant: for each instruction set, every path computes what [`scalar`] computes from the same
+//! Invariant: for each instruction set, every path computes what `scalar` computes from the same
 //! rounded activations, up to the order of `f32` sums.
 
 #![allow(
