@@ -191,6 +191,28 @@ fn a_bench_prints_the_same_tests_in_every_form() {
     }
 }
 
+/// The figures are the machine's; that they are there, and belong together, is not.
+#[test]
+fn limits_are_measured_around_the_tests() {
+    let args = ["bench", MODEL, "-p", "8", "-n", "2", "-r", "1", "-t", "1", "--limits"];
+    let records: Vec<Value> =
+        serde_json::from_str(&gpuwhy(&[&args[..], &["-o", "json"]].concat()).0).unwrap();
+    assert_eq!(records.len(), 2);
+    for record in &records {
+        let number = |name: &str| record[name].as_f64().unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(record["limit_read_ends_gb_s"].as_array().unwrap().len(), 2);
+        let seconds = number("avg_ns") / 1e9 / (number("n_prompt") + number("n_gen"));
+        let bytes = number("weight_bytes_per_token") + number("kv_bytes_per_token");
+        let expected = bytes / (number("limit_read_gb_s") * 1e9) / seconds;
+        assert!((number("read_share") / expected - 1.0).abs() < 1e-3, "{record}");
+        assert!(number("compute_share") > 0.0, "{record}");
+    }
+    let args = ["bench", MODEL, "--limits", "-dev", "virtual:64MiB"];
+    let output = command(&args).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("--limits"));
+}
+
 #[test]
 fn model_info_tells_shape_types_tokenizer_and_memory() {
     let info = json(&["model", "info", MODEL, "-c", "256", "--format", "json"]);

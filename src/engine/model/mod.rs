@@ -14,6 +14,7 @@ mod layers;
 pub mod memory;
 pub mod store;
 mod weights;
+pub mod work;
 
 #[cfg(test)]
 mod tests;

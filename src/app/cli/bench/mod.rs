@@ -3,6 +3,7 @@
 //! As there, prompts are random tokens and generation feeds random tokens: speed does not depend on
 //! which. A test's engine is loaded afresh; one warm-up run comes before its repetitions.
 
+mod limits;
 mod matrix;
 mod print;
 mod record;
@@ -17,7 +18,9 @@ use crate::app::report::{count, model_facts};
 use crate::base::clock::now_ns;
 use crate::base::sink::{NullSink, Sink};
 use crate::engine::backend::DeviceKind;
+use crate::engine::backend::cpu::default_threads;
 use crate::engine::gguf::Gguf;
+use crate::engine::model::work::Work;
 use crate::engine::runtime::{Engine, GpuLayers, RuntimeOptions};
 use crate::engine::tensor::DType;
 
@@ -26,6 +29,7 @@ use super::flags::{PlacementArgs, cache_type, gpu_layers};
 use super::progress::BytesBar;
 use super::{output, source, stop};
 
+use limits::{Limits, test_work};
 use matrix::{Matrix, Setup, Test, parse_list, parse_pair};
 use print::{Form, Printer};
 pub(in crate::app::cli) use record::Record;
@@ -98,6 +102,11 @@ pub(super) struct BenchArgs {
     #[arg(value_parser = cache_type)]
     cache_type_v: Vec<DType>,
 
+    /// Measure what the machine can do before and after the tests, and print which share of it each
+    /// test used; results come at the end then
+    #[arg(long)]
+    limits: bool,
+
     #[command(flatten)]
     placement: PlacementArgs,
 }
@@ -144,33 +153,60 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     let matrix = args.matrix();
     let has_devices = !args.placement.devices()?.is_empty();
+    if args.limits && has_devices {
+        return Err(Failure::new("--limits measures the processor, and -dev adds another device"));
+    }
     let opened: Vec<Arc<Gguf>> =
         args.models().iter().map(|m| source::open(*m, false)).collect::<Result<_, _>>()?;
     let mut printer = Printer::new(args.output, &matrix, has_devices);
+    if args.limits {
+        printer = printer.with_limits();
+    }
     printer.begin()?;
-    let stop = stop::on_ctrl_c();
-    for gguf in &opened {
+    let mut limits = args.limits.then(Limits::default);
+    let (stop, mut held) = (stop::on_ctrl_c(), Vec::new());
+    'all: for gguf in &opened {
         for setup in matrix.setups() {
             for test in matrix.tests() {
                 if stop.load(Ordering::Relaxed) {
-                    return printer.end();
+                    break 'all;
                 }
-                if let Some(record) = measure(args, gguf, setup, test)? {
+                if let Some(limits) = &mut limits {
+                    limits.before(threads(setup))?;
+                }
+                let Some((record, work)) = measure(args, gguf, setup, test)? else { continue };
+                if limits.is_some() {
+                    held.push((record, work));
+                } else {
                     printer.record(&record)?;
                 }
             }
         }
     }
-    printer.end()
+    let mut notes = String::new();
+    if let Some(limits) = &mut limits {
+        limits.after()?;
+        for (mut record, work) in held {
+            limits.judge(&mut record, work);
+            printer.record(&record)?;
+        }
+        notes = limits.lines();
+    }
+    printer.end(&notes)
 }
 
-/// Runs one test; `None` when Ctrl-C came before its first sample.
+/// How many threads a setup means.
+fn threads(setup: Setup) -> usize {
+    if setup.n_threads == 0 { default_threads().count } else { setup.n_threads }
+}
+
+/// Runs one test, and with `--limits` counts its work; `None` when Ctrl-C came before its first sample.
 fn measure(
     args: &BenchArgs,
     gguf: &Arc<Gguf>,
     setup: Setup,
     test: Test,
-) -> Result<Option<Record>, Failure> {
+) -> Result<Option<(Record, Work)>, Failure> {
     let mut options = RuntimeOptions {
         n_ctx: test.n_ctx(),
         n_batch: setup.n_batch,
@@ -206,7 +242,8 @@ fn measure(
         return Ok(None);
     }
     record.set_samples(samples);
-    Ok(Some(record))
+    let work = if args.limits { test_work(engine.model(), setup, test)? } else { Work::default() };
+    Ok(Some((record, work)))
 }
 
 /// Everything about a test but its times.

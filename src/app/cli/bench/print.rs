@@ -9,7 +9,7 @@ use crate::base::units::Bytes;
 use crate::engine::tensor::DType;
 
 use super::matrix::{Matrix, Test};
-use super::record::Record;
+use super::record::{LimitRecord, Record};
 
 /// `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -82,6 +82,13 @@ impl Printer {
         Self { form, columns, n: 0 }
     }
 
+    /// With columns for the shares of the machine's limits.
+    pub(super) fn with_limits(mut self) -> Self {
+        self.columns.push(right("of read", 8, |r| percent(r, |l| l.read_share)));
+        self.columns.push(right("of compute", 10, |r| percent(r, |l| l.compute_share)));
+        self
+    }
+
     /// What comes before the first record.
     pub(super) fn begin(&self) -> Result<(), Failure> {
         match self.form {
@@ -120,11 +127,12 @@ impl Printer {
     }
 
     /// What comes after the last record.
-    pub(super) fn end(&self) -> Result<(), Failure> {
+    /// `notes` go below a table; the other forms have all of it in their records.
+    pub(super) fn end(&self, notes: &str) -> Result<(), Failure> {
         match self.form {
             Form::Json => output::stdout(if self.n > 0 { b"\n]\n" } else { b"]\n" }),
             Form::Md => {
-                let text = format!("\nbuild: gpuwhy {}\n", env!("CARGO_PKG_VERSION"));
+                let text = format!("\n{notes}build: gpuwhy {}\n", env!("CARGO_PKG_VERSION"));
                 output::stdout(text.as_bytes())
             }
             Form::Jsonl | Form::Csv => Ok(()),
@@ -144,6 +152,11 @@ impl Printer {
         line.push('\n');
         line
     }
+}
+
+/// A share of a limit, where limits were measured.
+fn percent(record: &Record, share: fn(&LimitRecord) -> f64) -> String {
+    record.limits.as_ref().map_or_else(String::new, |l| format!("{:.1} %", 100.0 * share(l)))
 }
 
 /// A line of CSV, every value quoted as llama-bench does; with a header before the first.
@@ -214,6 +227,20 @@ mod tests {
         );
         let head = printer.line(|c| c.head.to_string());
         assert_eq!(head.chars().count(), line.chars().count());
+    }
+
+    #[test]
+    fn shares_have_columns_of_their_own() {
+        let limits = LimitRecord { read_share: 0.756, compute_share: 0.5, ..Default::default() };
+        let record = Record { limits: Some(limits), ..record() };
+        let printer = Printer::new(Form::Md, &matrix(), false).with_limits();
+        let line = printer.text(&record).unwrap();
+        assert!(line.ends_with("|   75.6 % |     50.0 % |\n"), "{line}");
+        let json = serde_json::to_value(&record).unwrap();
+        assert_eq!(json["read_share"], 0.756);
+        assert_eq!(serde_json::from_value::<Record>(json).unwrap(), record);
+        let plain = serde_json::to_value(self::record()).unwrap();
+        assert!(plain.get("read_share").is_none() && plain.get("isa").is_none());
     }
 
     #[test]

@@ -89,6 +89,61 @@ pub(in crate::app::cli) struct Record {
     pub(super) splits_prompt: usize,
     /// Splits of a decode step.
     pub(super) splits_decode: usize,
+    /// With `--limits`: what the machine can do, and which share of it this test used.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) limits: Option<LimitRecord>,
+}
+
+/// What the machine can do at most, measured before and after the tests with as many threads, and
+/// what this test made of it. A limit is the best pass of the better one of the two measurements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(in crate::app::cli) struct LimitRecord {
+    /// The instruction set of the kernels, and of the measured loops.
+    pub(super) isa: String,
+    /// Memory that all threads together read, in GB/s.
+    pub(super) limit_read_gb_s: f64,
+    /// The same of the median pass.
+    pub(super) limit_read_median_gb_s: f64,
+    /// The limit before and after the tests.
+    pub(super) limit_read_ends_gb_s: Vec<f64>,
+    /// Bytes that each pass read.
+    pub(super) limit_read_buffer_bytes: u64,
+    /// Bytes of the largest cache; 0 where the system does not tell.
+    pub(super) limit_read_cache_bytes: u64,
+    /// Streams that each thread read side by side.
+    pub(super) limit_read_streams: usize,
+    /// The instructions of the integer loop.
+    pub(super) limit_int8_instruction: String,
+    /// Operations on 8-bit integers with sums of 32 bits, in GOP/s; a multiply-add is two.
+    pub(super) limit_int8_gop_s: f64,
+    /// The same of the median pass.
+    pub(super) limit_int8_median_gop_s: f64,
+    /// The limit before and after the tests.
+    pub(super) limit_int8_ends_gop_s: Vec<f64>,
+    /// The same with sums of 16 bits, where that is another way; else 0.
+    pub(super) limit_int8_short_gop_s: f64,
+    /// The instructions of the F32 loop.
+    pub(super) limit_f32_instruction: String,
+    /// F32 operations, in GFLOP/s; a multiply-add is two.
+    pub(super) limit_f32_gflop_s: f64,
+    /// The same of the median pass.
+    pub(super) limit_f32_median_gflop_s: f64,
+    /// The limit before and after the tests.
+    pub(super) limit_f32_ends_gflop_s: Vec<f64>,
+    /// The largest difference between the limits before and after, as a share of the larger one.
+    pub(super) limit_drift: f64,
+    /// Bytes of weights that the test must read, by token.
+    pub(super) weight_bytes_per_token: u64,
+    /// Bytes of the KV cache that the test must read, by token.
+    pub(super) kv_bytes_per_token: u64,
+    /// Operations of the products with quantised weights, by token.
+    pub(super) int8_ops_per_token: u64,
+    /// Operations of the products with weights of 16 or 32 bits, by token.
+    pub(super) f32_ops_per_token: u64,
+    /// Time that reading the bytes takes at the limit, over the test's mean time.
+    pub(super) read_share: f64,
+    /// Time that the operations take at the limits, over the test's mean time.
+    pub(super) compute_share: f64,
 }
 
 impl Record {

@@ -51,12 +51,7 @@ impl Device for CpuDevice {
     }
 
     fn memory(&self) -> MemoryState {
-        let ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-        // Where the system does not tell, nothing is refused: the allocator decides.
-        System::new_with_specifics(ram).map_or(
-            MemoryState { total_bytes: 0, free_bytes: u64::MAX },
-            |s| MemoryState { total_bytes: s.total_memory(), free_bytes: s.available_memory() },
-        )
+        host_memory()
     }
 
     fn supports(&self, op: &Op, src: &[DType]) -> Result<(), String> {
@@ -134,4 +129,14 @@ impl Device for CpuDevice {
     fn scratch_bytes(&self) -> usize {
         self.executor.scratch_bytes()
     }
+}
+
+/// The memory of the machine.
+pub(super) fn host_memory() -> MemoryState {
+    let ram = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    // Where the system does not tell, nothing is refused: the allocator decides.
+    System::new_with_specifics(ram).map_or(
+        MemoryState { total_bytes: 0, free_bytes: u64::MAX },
+        |s| MemoryState { total_bytes: s.total_memory(), free_bytes: s.available_memory() },
+    )
 }

@@ -8,6 +8,7 @@ mod device;
 mod executor;
 pub mod isa;
 pub mod kernels;
+pub mod limits;
 pub mod pool;
 mod threads;
 mod view;

@@ -6,3 +6,4 @@ mod graphs;
 mod interpreter;
 mod parity;
 mod tiny;
+mod work;
