@@ -1,7 +1,8 @@
 //! `gpuwhy bench`: prompt and generation speed with llama-bench's tests, names and raw samples.
 //!
 //! As there, prompts are random tokens and generation feeds random tokens: speed does not depend on
-//! which. A test's engine is loaded afresh; one warm-up run comes before its repetitions.
+//! which. An engine serves all tests with its settings, and one warm-up run comes before each test's
+//! repetitions.
 
 mod limits;
 mod matrix;
@@ -163,10 +164,14 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
         printer = printer.with_limits();
     }
     printer.begin()?;
+    // With devices, how many layers fit depends on the context, so each test has its own.
+    let largest = matrix.tests().iter().map(Test::n_ctx).max().unwrap_or(0);
+    let n_ctx_shared = if has_devices { 0 } else { largest };
     let mut limits = args.limits.then(Limits::default);
     let (stop, mut held) = (stop::on_ctrl_c(), Vec::new());
     'all: for gguf in &opened {
         for setup in matrix.setups() {
+            let mut engines = Engines { args, gguf, setup, n_ctx: n_ctx_shared, loaded: None };
             for test in matrix.tests() {
                 if stop.load(Ordering::Relaxed) {
                     break 'all;
@@ -174,7 +179,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
                 if let Some(limits) = &mut limits {
                     limits.before(threads(setup))?;
                 }
-                let Some((record, work)) = measure(args, gguf, setup, test)? else { continue };
+                let Some((record, work)) = engines.measure(test)? else { continue };
                 if limits.is_some() {
                     held.push((record, work));
                 } else {
@@ -200,50 +205,86 @@ fn threads(setup: Setup) -> usize {
     if setup.n_threads == 0 { default_threads().count } else { setup.n_threads }
 }
 
-/// Runs one test, and with `--limits` counts its work; `None` when Ctrl-C came before its first sample.
-fn measure(
-    args: &BenchArgs,
-    gguf: &Arc<Gguf>,
+/// The engine of one model with one setup, kept from test to test while its context suffices.
+struct Engines<'a> {
+    args: &'a BenchArgs,
+    gguf: &'a Arc<Gguf>,
     setup: Setup,
-    test: Test,
-) -> Result<Option<(Record, Work)>, Failure> {
-    let mut options = RuntimeOptions {
-        n_ctx: test.n_ctx(),
-        n_batch: setup.n_batch,
-        n_ubatch: setup.n_ubatch,
-        n_threads: setup.n_threads,
-        type_k: setup.type_k,
-        type_v: setup.type_v,
-        gpu_layers: setup.gpu_layers,
-        ..RuntimeOptions::default()
-    };
-    args.placement.apply(&mut options)?;
-    let mut bar = BytesBar::new("loading weights", false);
-    let sink: Arc<dyn Sink> = Arc::new(NullSink);
-    let loaded = Engine::load(Arc::clone(gguf), options, &sink, &mut |p| bar.load(p));
-    let mut engine = loaded?;
-    drop(bar);
-    let mut record = describe(args, gguf, &engine, setup, test);
-    let (stop, mut workload) = (stop::on_ctrl_c(), Workload::new(&engine, test));
-    if !args.no_warmup {
-        workload.warm_up(&mut engine)?;
+    /// Context for all tests together; 0 gives each its own.
+    n_ctx: usize,
+    loaded: Option<Loaded>,
+}
+
+struct Loaded {
+    engine: Engine,
+    workload: Workload,
+    n_ctx: usize,
+}
+
+impl Engines<'_> {
+    /// The engine for a test, loaded unless the last one will do.
+    fn engine(&mut self, test: Test) -> Result<&mut Loaded, Failure> {
+        let own = test.n_ctx();
+        let suits = |n_ctx: usize| if self.n_ctx == 0 { n_ctx == own } else { n_ctx >= own };
+        let loaded = match self.loaded.take().filter(|l| suits(l.n_ctx)) {
+            Some(loaded) => loaded,
+            None => match self.load(self.n_ctx.max(own)) {
+                // What is too large for the largest test may do for this one.
+                Err(_) if self.n_ctx > own => self.load(own)?,
+                other => other?,
+            },
+        };
+        Ok(self.loaded.insert(loaded))
     }
-    let mut samples = Vec::with_capacity(args.repetitions);
-    for _ in 0..args.repetitions {
-        if stop.load(Ordering::Relaxed) {
-            break;
+
+    fn load(&self, n_ctx: usize) -> Result<Loaded, Failure> {
+        let setup = self.setup;
+        let mut options = RuntimeOptions {
+            n_ctx,
+            n_batch: setup.n_batch,
+            n_ubatch: setup.n_ubatch,
+            n_threads: setup.n_threads,
+            type_k: setup.type_k,
+            type_v: setup.type_v,
+            gpu_layers: setup.gpu_layers,
+            ..RuntimeOptions::default()
+        };
+        self.args.placement.apply(&mut options)?;
+        let mut bar = BytesBar::new("loading weights", false);
+        let sink: Arc<dyn Sink> = Arc::new(NullSink);
+        let engine = Engine::load(Arc::clone(self.gguf), options, &sink, &mut |p| bar.load(p))?;
+        Ok(Loaded { workload: Workload::new(&engine), engine, n_ctx })
+    }
+
+    /// Runs one test, and with `--limits` counts its work; `None` when Ctrl-C came before its first
+    /// sample.
+    fn measure(&mut self, test: Test) -> Result<Option<(Record, Work)>, Failure> {
+        let (args, gguf, setup) = (self.args, self.gguf, self.setup);
+        let Loaded { engine, workload, .. } = self.engine(test)?;
+        let mut record = describe(args, gguf, engine, setup, test);
+        let stop = stop::on_ctrl_c();
+        workload.set(test);
+        if !args.no_warmup {
+            workload.warm_up(engine)?;
         }
-        workload.fill_depth(&mut engine)?;
-        let start_ns = now_ns();
-        workload.run(&mut engine)?;
-        samples.push(now_ns() - start_ns);
+        let mut samples = Vec::with_capacity(args.repetitions);
+        for _ in 0..args.repetitions {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            workload.fill_depth(engine)?;
+            let start_ns = now_ns();
+            workload.run(engine)?;
+            samples.push(now_ns() - start_ns);
+        }
+        if samples.is_empty() {
+            return Ok(None);
+        }
+        record.set_samples(samples);
+        let model = engine.model();
+        let work = if args.limits { test_work(model, setup, test)? } else { Work::default() };
+        Ok(Some((record, work)))
     }
-    if samples.is_empty() {
-        return Ok(None);
-    }
-    record.set_samples(samples);
-    let work = if args.limits { test_work(engine.model(), setup, test)? } else { Work::default() };
-    Ok(Some((record, work)))
 }
 
 /// Everything about a test but its times.
