@@ -3,51 +3,75 @@
 //! Operands may be rows of a wider tensor, such as the halves of a fused projection. The result may
 //! be the first operand itself.
 
+use std::marker::PhantomData;
+
 use super::simd::{Kernel, Simd, dispatch};
 use super::spans::{f32_at, spans};
 use crate::engine::backend::cpu::{Isa, TensorRef, Worker};
 use crate::engine::graph::GluKind;
 
 /// What is done to each pair of elements.
-#[derive(Clone, Copy)]
-enum Pairing {
-    Add,
-    Mul,
-    Glu(GluKind),
+///
+/// A type per function, because a closure is a function of its own: one that the compiler does not
+/// inline would not be compiled for the instruction set.
+trait Pairing {
+    /// `a ∘ b`. Implementations are `#[inline(always)]`.
+    fn of<S: Simd>(s: S, a: S::F, b: S::F) -> S::F;
+}
+
+struct Sum;
+struct Product;
+struct SiluTimes;
+struct GeluTimes;
+
+impl Pairing for Sum {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
+        s.add(a, b)
+    }
+}
+
+impl Pairing for Product {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
+        s.mul(a, b)
+    }
+}
+
+impl Pairing for SiluTimes {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
+        s.mul(s.mul(a, s.sigmoid(a)), b)
+    }
+}
+
+impl Pairing for GeluTimes {
+    #[inline(always)]
+    fn of<S: Simd>(s: S, a: S::F, b: S::F) -> S::F {
+        s.mul(gelu(s, a), b)
+    }
 }
 
 /// `dst[i] = a[i] ∘ b[i]` for `n` elements.
-struct Zip {
-    pairing: Pairing,
+struct Zip<P> {
     a: *const f32,
     b: *const f32,
     dst: *mut f32,
     n: usize,
+    pairing: PhantomData<P>,
 }
 
-impl Kernel for Zip {
+impl<P: Pairing> Kernel for Zip<P> {
     type Out = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        match self.pairing {
-            Pairing::Add => self.each(s, |a, b| s.add(a, b)),
-            Pairing::Mul => self.each(s, |a, b| s.mul(a, b)),
-            Pairing::Glu(GluKind::Silu) => self.each(s, |a, b| s.mul(s.mul(a, s.sigmoid(a)), b)),
-            Pairing::Glu(GluKind::Gelu) => self.each(s, |a, b| s.mul(gelu(s, a), b)),
-        }
-    }
-}
-
-impl Zip {
-    #[inline(always)]
-    fn each<S: Simd>(&self, s: S, f: impl Fn(S::F, S::F) -> S::F) {
         let mut i = 0;
         while i + S::W <= self.n {
             // SAFETY: whoever made `self` vouches for `n` elements behind each pointer.
             unsafe {
                 let (a, b) = (s.load(self.a.add(i)), s.load(self.b.add(i)));
-                s.store(self.dst.add(i), f(a, b));
+                s.store(self.dst.add(i), P::of(s, a, b));
             }
             i += S::W;
         }
@@ -56,7 +80,7 @@ impl Zip {
             // SAFETY: as above, with the `rest` elements that are left.
             unsafe {
                 let (a, b) = (s.load_n(self.a.add(i), rest), s.load_n(self.b.add(i), rest));
-                s.store_n(self.dst.add(i), f(a, b), rest);
+                s.store_n(self.dst.add(i), P::of(s, a, b), rest);
             }
         }
     }
@@ -75,22 +99,22 @@ fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
     s.mul(x, s.sigmoid(s.mul(x, cubic)))
 }
 
-/// Applies `pairing` to `a` and `b`; a single row of `b` stands for all rows.
+/// Applies `P` to `a` and `b`; a single row of `b` stands for all rows.
 ///
 /// # Safety
 /// As the contract of [`super`]; all are F32, and `b` has the extents of `a` or is one row of it.
-unsafe fn zip(wk: &Worker, isa: Isa, pairing: Pairing, a: TensorRef, b: TensorRef, dst: TensorRef) {
+unsafe fn zip<P: Pairing>(wk: &Worker, isa: Isa, a: TensorRef, b: TensorRef, dst: TensorRef) {
     let one_row = b.rows() == 1;
     for span in spans(wk, a.ne[0], a.rows()) {
         let b_row = if one_row { 0 } else { span.row };
         // SAFETY: spans stay inside rows of `a`, and `b` and `dst` have the same rows.
         unsafe {
-            let kernel = Zip {
-                pairing,
+            let kernel = Zip::<P> {
                 a: f32_at(&a, span.row, span.start),
                 b: f32_at(&b, b_row, span.start),
                 dst: f32_at(&dst, span.row, span.start),
                 n: span.len,
+                pairing: PhantomData,
             };
             dispatch(isa, kernel);
         }
@@ -103,7 +127,7 @@ unsafe fn zip(wk: &Worker, isa: Isa, pairing: Pairing, a: TensorRef, b: TensorRe
 /// As the contract of [`super`].
 pub unsafe fn add(wk: &Worker, isa: Isa, a: TensorRef, b: TensorRef, dst: TensorRef) {
     // SAFETY: the caller's contract is that of `zip`.
-    unsafe { zip(wk, isa, Pairing::Add, a, b, dst) }
+    unsafe { zip::<Sum>(wk, isa, a, b, dst) }
 }
 
 /// `dst = a * b`, all F32 `(n, …)`; `b` may be one row `(n)`.
@@ -112,7 +136,7 @@ pub unsafe fn add(wk: &Worker, isa: Isa, a: TensorRef, b: TensorRef, dst: Tensor
 /// As the contract of [`super`].
 pub unsafe fn mul(wk: &Worker, isa: Isa, a: TensorRef, b: TensorRef, dst: TensorRef) {
     // SAFETY: the caller's contract is that of `zip`.
-    unsafe { zip(wk, isa, Pairing::Mul, a, b, dst) }
+    unsafe { zip::<Product>(wk, isa, a, b, dst) }
 }
 
 /// `dst = activation(gate) * up`, all F32 `(n, …)`.
@@ -128,7 +152,12 @@ pub unsafe fn glu(
     dst: TensorRef,
 ) {
     // SAFETY: the caller's contract is that of `zip`.
-    unsafe { zip(wk, isa, Pairing::Glu(kind), gate, up, dst) }
+    unsafe {
+        match kind {
+            GluKind::Silu => zip::<SiluTimes>(wk, isa, gate, up, dst),
+            GluKind::Gelu => zip::<GeluTimes>(wk, isa, gate, up, dst),
+        }
+    }
 }
 
 /// `dst = x * factor`, both F32 `(n, …)`.
