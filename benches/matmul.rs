@@ -35,18 +35,19 @@ struct Bench {
 impl Bench {
     fn new(dtype: DType, t: usize, copies: usize) -> Self {
         let threads = std::env::var("GPUWHY_BENCH_THREADS").ok().and_then(|n| n.parse().ok());
+        let threads = threads.unwrap_or(2);
         // Sixteen rows of noise repeated: quantising more would take longer than the benchmark.
         let rows: Vec<f32> =
             (0..K * 16).map(|i| ((i * 7919 % 1009) as f32 / 504.5) - 1.0).collect();
         let rows = quantize_vec(dtype, &rows).unwrap_or_default();
         Self {
-            pool: ThreadPool::new(threads.unwrap_or(2)),
+            pool: ThreadPool::new(threads),
             dtype,
             weights: rows.repeat(N / 16 * copies),
             copies,
             x: (0..K * t).map(|i| ((i * 31 % 101) as f32 - 50.0) * 0.02).collect(),
             dst: vec![0.0; N * t],
-            scratch: vec![0; mul_mat_scratch_bytes(dtype, K, t) + SCRATCH_ALIGN],
+            scratch: vec![0; mul_mat_scratch_bytes(dtype, K, t, threads) + SCRATCH_ALIGN],
             t,
         }
     }

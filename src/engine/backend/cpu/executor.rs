@@ -212,10 +212,12 @@ fn scratch_bytes(node: &HostNode, threads: usize) -> usize {
     let ne = |i: usize| node.src[i].ne;
     let dtype = node.src[0].dtype;
     match node.op {
-        Op::MulMat => matmul::mul_mat_scratch_bytes(dtype, ne(0)[0], ne(1)[1]),
+        Op::MulMat => matmul::mul_mat_scratch_bytes(dtype, ne(0)[0], ne(1)[1], threads),
         Op::MulMatId => {
             let [n_used, t, ..] = ne(2);
-            matmul::mul_mat_id_scratch_bytes(dtype, ne(0)[0], ne(1)[1], ne(0)[2], n_used, t)
+            let [k, _, n_expert, _] = ne(0);
+            let x_rows = ne(1)[1];
+            matmul::mul_mat_id_scratch_bytes(dtype, k, x_rows, n_expert, n_used, t, threads)
         }
         Op::FlashAttn { .. } => {
             let ([d, n_head, t, _], [_, n_kv, n_head_kv, _], dv) = (ne(0), ne(1), ne(2)[0]);

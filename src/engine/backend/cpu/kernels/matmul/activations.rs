@@ -31,6 +31,11 @@ pub(super) struct RowLayout {
     pub(super) neg32: usize,
     /// i32 `(kp / 16)`, `-Σq` of each 16.
     pub(super) neg16: usize,
+    /// i16 `(2, kp / 32)`: as `neg32`, apart for the first and the second pair of every four
+    /// elements, which is how sums in 16 bits hold them.
+    pub(super) pairs32: usize,
+    /// i16 `(2, kp / 16)`: the same of each 16.
+    pub(super) pairs16: usize,
     /// From one row to the next.
     pub(super) stride: usize,
 }
@@ -43,9 +48,87 @@ impl RowLayout {
         let sum16 = sum32 + kp / 8;
         let neg32 = sum16 + kp / 4;
         let neg16 = neg32 + kp / 8;
-        let stride = (neg16 + kp / 4).next_multiple_of(ALIGN);
-        Self { scale, sum32, sum16, neg32, neg16, stride }
+        let pairs32 = neg16 + kp / 4;
+        let pairs16 = pairs32 + kp / 8;
+        let stride = (pairs16 + kp / 4).next_multiple_of(ALIGN);
+        Self { scale, sum32, sum16, neg32, neg16, pairs32, pairs16, stride }
     }
+}
+
+/// The parts of one row, to be written.
+pub(super) struct Row<'a> {
+    /// Codes.
+    pub(super) q: &'a mut [[i8; BLOCK]],
+    scale: &'a mut [f32],
+    sum32: &'a mut [f32],
+    sum16: &'a mut [[f32; 2]],
+    neg32: &'a mut [i32],
+    neg16: &'a mut [[i32; 2]],
+    pairs32: &'a mut [[i16; 2]],
+    pairs16: &'a mut [[[i16; 2]; 2]],
+}
+
+impl Row<'_> {
+    /// The row at `out`.
+    ///
+    /// # Safety
+    /// `out` is 4-byte aligned and has `RowLayout::new(k).stride` bytes that nobody else uses.
+    unsafe fn new(k: usize, out: *mut u8) -> Self {
+        use std::slice::from_raw_parts_mut as part;
+        let (at, n) = (RowLayout::new(k), k.next_multiple_of(GROUP) / BLOCK);
+        // SAFETY: the parts of the layout add up to the stride and do not overlap; all offsets are
+        // multiples of 4, and so is the address.
+        unsafe {
+            Self {
+                q: part(out.cast(), n),
+                scale: part(out.add(at.scale).cast(), n),
+                sum32: part(out.add(at.sum32).cast(), n),
+                sum16: part(out.add(at.sum16).cast(), n),
+                neg32: part(out.add(at.neg32).cast(), n),
+                neg16: part(out.add(at.neg16).cast(), n),
+                pairs32: part(out.add(at.pairs32).cast(), n),
+                pairs16: part(out.add(at.pairs16).cast(), n),
+            }
+        }
+    }
+
+    /// Notes scale `s` of block `b` and what follows from the sums of its codes: of each 16, apart
+    /// for the first and the second pair of every four.
+    #[inline(always)]
+    pub(super) fn note(&mut self, b: usize, s: f32, pairs: [[i16; 2]; 2]) {
+        let [low, high] = pairs.map(|[a, b]| i32::from(a) + i32::from(b));
+        self.scale[b] = s;
+        self.sum32[b] = s * (low + high) as f32;
+        self.sum16[b] = [s * low as f32, s * high as f32];
+        self.neg32[b] = -(low + high);
+        self.neg16[b] = [-low, -high];
+        self.pairs32[b] = [0, 1].map(|i| -(pairs[0][i] + pairs[1][i]));
+        self.pairs16[b] = pairs.map(|of_16| of_16.map(|sum| -sum));
+    }
+}
+
+/// Scale and its inverse for a block whose largest magnitude is `largest`. Infinities and NaN give a
+/// scale that is not finite, so that the products show them.
+#[inline(always)]
+pub(super) fn scale_of(largest: f32) -> (f32, f32) {
+    /// Below, the scale would be subnormal and its inverse overflow; such blocks count as zeros.
+    const TINY: f32 = 1e-35;
+    if largest < TINY {
+        return (0.0, 0.0);
+    }
+    (largest / 127.0, if largest > 0.0 { 127.0 / largest } else { 0.0 })
+}
+
+/// Block `b` of `x`, filled up with zeros in `room` where it is not whole.
+#[inline(always)]
+pub(super) fn block<'a>(x: &'a [f32], b: usize, room: &'a mut [f32; BLOCK]) -> &'a [f32; BLOCK] {
+    if let Some(whole) = x.get(b * BLOCK..).and_then(|rest| rest.first_chunk()) {
+        return whole;
+    }
+    room.fill(0.0);
+    let rest = x.get(b * BLOCK..).unwrap_or_default();
+    room[..rest.len()].copy_from_slice(rest);
+    room
 }
 
 /// Quantises one row into `out`.
@@ -54,85 +137,35 @@ impl RowLayout {
 /// `out` is 4-byte aligned and has `RowLayout::new(x.len()).stride` bytes that nobody else uses;
 /// the processor has `isa`.
 pub(super) unsafe fn quantise_row(isa: Isa, x: &[f32], out: *mut u8) {
-    // SAFETY: passed on; `isa` is present.
-    unsafe {
-        match isa {
-            Isa::Scalar => quantise_row_body(x, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => quantise_row_avx2(x, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx512Vnni => quantise_row_avx512(x, out),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => quantise_row_body(x, out),
-        }
+    // SAFETY: passed on.
+    let row = unsafe { Row::new(x.len(), out) };
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has `isa`, and with it AVX2.
+        Isa::Avx2 | Isa::Avx512Vnni => unsafe { super::x86::quantise_row(x, row) },
+        _ => quantise_portably(x, row),
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn quantise_row_avx2(x: &[f32], out: *mut u8) {
-    // SAFETY: passed on.
-    unsafe { quantise_row_body(x, out) }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn quantise_row_avx512(x: &[f32], out: *mut u8) {
-    // SAFETY: passed on.
-    unsafe { quantise_row_body(x, out) }
-}
-
-/// Portable; the wrappers above let the compiler vectorise it for each instruction set.
-#[inline(always)]
-unsafe fn quantise_row_body(x: &[f32], out: *mut u8) {
-    let layout = RowLayout::new(x.len());
-    let blocks = x.len().next_multiple_of(GROUP) / BLOCK;
-    // SAFETY: the caller gives `stride` bytes, which is what the parts of the layout add up to, at
-    // an address that is aligned for f32 and i32; all offsets are multiples of 4.
-    let (q, scale, sum32, sum16, neg32, neg16) = unsafe {
-        (
-            std::slice::from_raw_parts_mut(out.cast::<[i8; BLOCK]>(), blocks),
-            std::slice::from_raw_parts_mut(out.add(layout.scale).cast::<f32>(), blocks),
-            std::slice::from_raw_parts_mut(out.add(layout.sum32).cast::<f32>(), blocks),
-            std::slice::from_raw_parts_mut(out.add(layout.sum16).cast::<[f32; 2]>(), blocks),
-            std::slice::from_raw_parts_mut(out.add(layout.neg32).cast::<i32>(), blocks),
-            std::slice::from_raw_parts_mut(out.add(layout.neg16).cast::<[i32; 2]>(), blocks),
-        )
-    };
-    let mut padded = [0.0_f32; BLOCK];
-    for b in 0..blocks {
-        let values = if let Some(values) = x.get(b * BLOCK..(b + 1) * BLOCK) {
-            values
-        } else {
-            padded.fill(0.0);
-            let rest = x.get(b * BLOCK..).unwrap_or_default();
-            padded[..rest.len()].copy_from_slice(rest);
-            &padded
-        };
-        let mut lanes = [0.0_f32; 8];
-        for chunk in values.chunks_exact(8) {
-            for i in 0..8 {
-                lanes[i] = lanes[i].max(chunk[i].abs());
-            }
-        }
-        let largest = lanes.iter().fold(0.0_f32, |a, &b| a.max(b));
-        let s = largest / 127.0;
-        let inverse = if s > 0.0 { 127.0 / largest } else { 0.0 };
-        let mut sums = [0_i32; 2];
-        for half in 0..2 {
-            for i in half * 16..half * 16 + 16 {
-                // The product can exceed 127 by rounding only, and rounds to 127 then.
-                let v = (values[i] * inverse).round_ties_even() as i32;
-                q[b][i] = v as i8;
-                sums[half] += v;
-            }
-        }
-        scale[b] = s;
-        sum32[b] = s * (sums[0] + sums[1]) as f32;
-        sum16[b] = [s * sums[0] as f32, s * sums[1] as f32];
-        neg32[b] = -(sums[0] + sums[1]);
-        neg16[b] = [-sums[0], -sums[1]];
+fn quantise_portably(x: &[f32], mut row: Row) {
+    let mut room = [0.0; BLOCK];
+    for b in 0..row.q.len() {
+        quantise_block(block(x, b, &mut room), b, &mut row);
     }
+}
+
+fn quantise_block(x: &[f32; BLOCK], b: usize, row: &mut Row) {
+    // Magnitudes compare like their bits, and NaN is above them all.
+    let largest = x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0);
+    let (s, inverse) = scale_of(f32::from_bits(largest));
+    let mut pairs = [[0_i16; 2]; 2];
+    for (i, &v) in x.iter().enumerate() {
+        // The product can exceed 127 by rounding only, and rounds to 127 then.
+        let v = (v * inverse).round_ties_even() as i16;
+        row.q[b][i] = v as i8;
+        pairs[i / 16][i / 2 % 2] += v;
+    }
+    row.note(b, s, pairs);
 }
 
 #[cfg(test)]
@@ -158,6 +191,7 @@ mod tests {
             let scale: &[f32] = bytemuck::cast_slice(&bytes[layout.scale..layout.sum32]);
             let sum16: &[f32] = bytemuck::cast_slice(&bytes[layout.sum16..layout.neg32]);
             let neg32: &[i32] = bytemuck::cast_slice(&bytes[layout.neg32..layout.neg16]);
+            let pairs16: &[i16] = bytemuck::cast_slice(&bytes[layout.pairs16..][..2 * 2 * 32]);
             for i in 0..512 {
                 let want = x.get(i).copied().unwrap_or(0.0);
                 let s = scale[i / BLOCK];
@@ -170,6 +204,11 @@ mod tests {
             for b in 0..32 {
                 let sum: i32 = q[b * 16..][..16].iter().map(|&v| i32::from(v)).sum();
                 assert_eq!(sum16[b], scale[b / 2] * sum as f32);
+                for pair in 0..2 {
+                    let of_pair = (0..16).filter(|i| i / 2 % 2 == pair);
+                    let sum: i16 = of_pair.map(|i| i16::from(q[b * 16 + i])).sum();
+                    assert_eq!(pairs16[2 * b + pair], -sum);
+                }
             }
         }
     }
@@ -180,6 +219,22 @@ mod tests {
         let reference = quantised(Isa::Scalar, &x);
         for isa in Isa::available() {
             assert_eq!(quantised(isa, &x), reference, "{isa}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_visible() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = vec![0.5; 256];
+            x[40] = bad;
+            for isa in Isa::available() {
+                let row = quantised(isa, &x);
+                let layout = RowLayout::new(256);
+                let scale: &[f32] = bytemuck::cast_slice(
+                    &bytemuck::cast_slice::<u64, u8>(&row)[layout.scale..layout.sum32],
+                );
+                assert!(scale[0].is_finite() && !scale[1].is_finite(), "{isa} {bad}");
+            }
         }
     }
 

@@ -15,6 +15,11 @@ pub(super) struct Column {
     pub(super) dst: *mut f32,
 }
 
+impl Column {
+    /// No column at all: what arrays are filled with before they are set.
+    pub(super) const NONE: Self = Self { x: std::ptr::null(), dst: std::ptr::null_mut() };
+}
+
 /// The columns of a product. A column is a pair (slot, token), numbered with the slot fastest;
 /// plain products have one slot.
 #[derive(Clone, Copy)]
@@ -79,6 +84,20 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// `T` columns from `first` on; those beyond the last are the last once more.
+    ///
+    /// # Safety
+    /// `first` is below `count`, and the tensors are live.
+    #[inline(always)]
+    pub(super) unsafe fn block<const T: usize>(&self, first: usize) -> [Column; T] {
+        let mut block = [Column::NONE; T];
+        for t in 0..T {
+            // SAFETY: passed on.
+            block[t] = unsafe { self.get((first + t).min(self.count - 1)) };
+        }
+        block
+    }
+
     /// Column `c`.
     ///
     /// # Safety
@@ -119,7 +138,7 @@ pub(super) struct Experts {
 impl Experts {
     /// Bytes for `pairs` pairs among `n_expert` experts.
     pub(super) fn bytes(n_expert: usize, pairs: usize) -> usize {
-        (1 + 3 * n_expert + pairs) * size_of::<u32>()
+        ((1 + 3 * n_expert + pairs) * size_of::<u32>()).next_multiple_of(super::activations::ALIGN)
     }
 
     /// The groups at `ptr`.

@@ -33,12 +33,15 @@ use crate::engine::tensor::DType;
 /// Alignment that the scratch of [`mul_mat`] and [`mul_mat_id`] must have.
 pub const SCRATCH_ALIGN: usize = activations::ALIGN;
 
-/// Rows of weights are handed out in multiples of this.
-const GRANULE: usize = 32;
+/// Rows of weights are handed out in multiples of this: the rows of the largest tile.
+const GRANULE: usize = 64;
 
 /// How much work one chunk should be at least, in multiplications: enough to hide the cost of
 /// taking it.
 const CHUNK_WORK: usize = 1 << 16;
+
+/// Rows of a chunk at most: the results of a prompt's chunk should fit the second-level cache.
+const MOST_ROWS: usize = 256;
 
 /// A product of some rows with some columns, as the kernels see it.
 ///
@@ -58,15 +61,33 @@ struct Product<'a> {
     w_row_bytes: usize,
     /// What to multiply the rows with.
     cols: Columns<'a>,
+    /// This worker's scratch: [`room_bytes`] for the columns, aligned to [`SCRATCH_ALIGN`].
+    room: *mut u8,
 }
 
-/// Bytes of scratch, shared by all workers, that [`mul_mat`] needs for weights of type `w` and
-/// activations `(k, t)`.
-pub fn mul_mat_scratch_bytes(w: DType, k: usize, t: usize) -> usize {
+/// Bytes of scratch that each worker needs for products with `columns` columns.
+fn room_bytes(columns: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    return x86::room_bytes(columns);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = columns;
+        0
+    }
+}
+
+/// Bytes of prepared activations `(k, t)`.
+fn prepared_bytes(w: DType, k: usize, t: usize) -> usize {
     if w.is_quantised() { RowLayout::new(k).stride * t } else { 0 }
 }
 
-/// Bytes of scratch, shared by all workers, that [`mul_mat_id`] needs for weights of type `w` with
+/// Bytes of scratch that [`mul_mat`] on `workers` workers needs for weights of type `w` and
+/// activations `(k, t)`.
+pub fn mul_mat_scratch_bytes(w: DType, k: usize, t: usize, workers: usize) -> usize {
+    prepared_bytes(w, k, t) + workers * room_bytes(t)
+}
+
+/// Bytes of scratch that [`mul_mat_id`] on `workers` workers needs for weights of type `w` with
 /// `n_expert` experts, activations `(k, x_rows, t)` and ids `(n_used, t)`.
 pub fn mul_mat_id_scratch_bytes(
     w: DType,
@@ -75,8 +96,10 @@ pub fn mul_mat_id_scratch_bytes(
     n_expert: usize,
     n_used: usize,
     t: usize,
+    workers: usize,
 ) -> usize {
-    mul_mat_scratch_bytes(w, k, x_rows * t) + Experts::bytes(n_expert, n_used * t)
+    let pairs = n_used * t;
+    prepared_bytes(w, k, x_rows * t) + Experts::bytes(n_expert, pairs) + workers * room_bytes(pairs)
 }
 
 /// Rounds the rows of `x` into `scratch`, if weights of type `w` want them rounded. All quantised
@@ -86,7 +109,7 @@ pub fn mul_mat_id_scratch_bytes(
 ///
 /// # Safety
 /// The contract of all kernels (see [`super`]); `scratch` is aligned to [`SCRATCH_ALIGN`] and has
-/// [`mul_mat_scratch_bytes`] for all rows of `x`.
+/// the bytes of [`mul_mat_scratch_bytes`] for all rows of `x`.
 pub unsafe fn prepare_x(wk: &Worker, isa: Isa, w: DType, x: TensorRef, scratch: *mut u8) {
     if !w.is_quantised() {
         return;
@@ -122,7 +145,12 @@ pub unsafe fn mul_mat(
         wk.barrier();
     }
     let n = w.ne[1];
-    let p = product(w, Columns::all(w.dtype, x, dst, scratch));
+    // SAFETY: the rooms lie behind the prepared rows, one for each worker.
+    let room = unsafe {
+        let rooms = scratch.add(prepared_bytes(w.dtype, w.ne[0], x.rows()));
+        rooms.add(wk.index * room_bytes(x.rows()))
+    };
+    let p = product(w, Columns::all(w.dtype, x, dst, scratch), room);
     for range in wk.chunks(n, chunk_rows(n, p.k * p.cols.count, wk.count)) {
         // SAFETY: the rows are below `n`, and chunks do not overlap.
         unsafe { rows(isa, &p, range) };
@@ -148,14 +176,20 @@ pub unsafe fn mul_mat_id(
     x_is_ready: bool,
 ) {
     let (n, n_expert) = (w.ne[1], w.ne[2]);
-    let prepared = mul_mat_scratch_bytes(w.dtype, w.ne[0], x.rows());
+    let prepared = prepared_bytes(w.dtype, w.ne[0], x.rows());
+    let pairs = ids.rows() * ids.ne[0];
     if !x_is_ready {
         // SAFETY: passed on.
         unsafe { prepare_x(wk, isa, w.dtype, x, scratch) };
     }
     // SAFETY: the groups lie behind the prepared rows, in the bytes that
     // `mul_mat_id_scratch_bytes` counts for them.
-    let groups = unsafe { Experts::at(scratch.add(prepared), n_expert, ids.rows() * ids.ne[0]) };
+    let groups = unsafe { Experts::at(scratch.add(prepared), n_expert, pairs) };
+    // SAFETY: the rooms lie behind the groups, one for each worker.
+    let room = unsafe {
+        let rooms = scratch.add(prepared + Experts::bytes(n_expert, pairs));
+        rooms.add(wk.index * room_bytes(pairs))
+    };
     if wk.index == 0 {
         // SAFETY: only this worker touches the groups before the barrier; `ids` is gapless.
         let unknown = unsafe { groups.fill(ids.i32s()) };
@@ -167,7 +201,7 @@ pub unsafe fn mul_mat_id(
     wk.barrier();
     // SAFETY: the barrier made the groups visible, and nobody writes them any more.
     let groups = unsafe { groups.read() };
-    let work = p_work(w.ne[0], ids.rows() * ids.ne[0], groups.used());
+    let work = p_work(w.ne[0], pairs, groups.used());
     let chunk = chunk_rows(n, work, wk.count);
     let chunks = n.div_ceil(chunk);
     for items in wk.chunks(groups.used() * chunks, 1) {
@@ -175,7 +209,8 @@ pub unsafe fn mul_mat_id(
             let (expert, pairs) = groups.group(item / chunks);
             // SAFETY: the expert is below `n_expert`.
             let w_expert = TensorRef { ptr: unsafe { w.ptr.add(expert * w.nb[2]) }, ..w };
-            let p = product(w_expert, Columns::some(w.dtype, x, dst, scratch, pairs, ids.ne[0]));
+            let cols = Columns::some(w.dtype, x, dst, scratch, pairs, ids.ne[0]);
+            let p = product(w_expert, cols, room);
             let start = item % chunks * chunk;
             // SAFETY: the rows are below `n`, and items do not overlap.
             unsafe { rows(isa, &p, start..(start + chunk).min(n)) };
@@ -188,20 +223,17 @@ fn p_work(k: usize, pairs: usize, used: usize) -> usize {
     k * pairs.div_ceil(used.max(1))
 }
 
-fn product(w: TensorRef, cols: Columns) -> Product {
+fn product(w: TensorRef, cols: Columns<'_>, room: *mut u8) -> Product<'_> {
     let k = w.ne[0];
     let w_row_bytes = k / w.dtype.block_len() * w.dtype.block_bytes();
-    Product { dtype: w.dtype, k, w: w.ptr, w_stride: w.nb[1], w_row_bytes, cols }
+    Product { dtype: w.dtype, k, w: w.ptr, w_stride: w.nb[1], w_row_bytes, cols, room }
 }
 
 /// Rows per chunk when `n` rows of `work` multiplications each are shared by `workers`: several
 /// chunks for each, none too small.
 fn chunk_rows(n: usize, work: usize, workers: usize) -> usize {
-    if workers == 1 {
-        return n.max(1);
-    }
     let least = (CHUNK_WORK / work.max(1)).max(1).next_multiple_of(GRANULE);
-    (n / (workers * 8)).next_multiple_of(GRANULE).max(least)
+    (n / (workers * 4)).next_multiple_of(GRANULE).min(MOST_ROWS).max(least)
 }
 
 /// Computes rows `range` of the result for all columns, with the kernels of `isa`.

@@ -130,7 +130,7 @@ fn product_of(isa: Isa, c: &Case, w: &Weights, x: &mut Rows) -> Vec<f32> {
     let mut dst = vec![f32::NAN; (c.n + 3) * c.t];
     let mut dst_t = TensorRef::contiguous(dst.as_mut_ptr().cast(), DType::F32, [c.n, c.t, 1, 1]);
     dst_t.nb[1] = (c.n + 3) * 4;
-    let bytes = mul_mat_scratch_bytes(c.dtype, c.k, c.t);
+    let bytes = mul_mat_scratch_bytes(c.dtype, c.k, c.t, c.threads);
     let mut room = scratch(bytes);
     let (w_t, x_t) = (w.tensor([c.k, c.n, 1, 1]), x.tensor([c.k, c.t, 1, 1]));
     let room_ptr = aligned(&mut room) as usize;
@@ -219,7 +219,7 @@ fn product_by_expert(
     let dst_t = TensorRef::contiguous(dst.as_mut_ptr().cast(), DType::F32, [c.n, n_used, c.t, 1]);
     let ids_t =
         TensorRef::contiguous(ids.as_ptr().cast_mut().cast(), DType::I32, [n_used, c.t, 1, 1]);
-    let bytes = mul_mat_id_scratch_bytes(c.dtype, c.k, x_rows, n_expert, n_used, c.t);
+    let bytes = mul_mat_id_scratch_bytes(c.dtype, c.k, x_rows, n_expert, n_used, c.t, c.threads);
     let mut room = scratch(bytes);
     let room_ptr = aligned(&mut room) as usize;
     let (w_t, x_t) = (w.tensor([c.k, c.n, n_expert, 1]), x.tensor([c.k, x_rows, c.t, 1]));

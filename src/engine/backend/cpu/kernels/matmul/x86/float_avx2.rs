@@ -1,22 +1,33 @@
 //! Products with plain weights in `f32`, with AVX2: row dot products and tiles.
 
 use std::arch::x86_64::{
-    __m256i, _mm256_fmadd_ps, _mm256_load_ps, _mm256_loadu_ps, _mm256_maskload_ps,
-    _mm256_maskstore_ps, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_fmadd_ps, _mm256_load_ps, _mm256_loadu_ps, _mm256_maskstore_ps, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_store_ps,
 };
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::super::Product;
 use super::super::columns::Column;
 use super::dot_avx2::reduce;
-use super::fill::{STRIP_UNITS, Tile};
+use super::fill::{Shape, Tile};
+use super::panel;
 use super::tile_avx2::row_masks;
+use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack_float::Floats;
 
 /// Rows of a tile: two vectors.
 const ROWS: usize = 16;
-/// Columns that meet a tile at a time.
-const COLUMNS: usize = 5;
+/// Columns that meet a tile at a time: 12 sums, and registers left for operands.
+const COLUMNS: usize = 6;
+
+/// 16 rows as they are.
+struct Rows16;
+
+impl Shape for Rows16 {
+    const ROWS: usize = ROWS;
+    const LANES: usize = 8;
+}
 
 /// # Safety
 /// As [`Product`] states; the weights are of type `W`; the processor has AVX2, FMA and F16C.
@@ -88,74 +99,93 @@ unsafe fn dot_columns<W: Floats, const T: usize>(
 }
 
 /// # Safety
-/// As [`dot_rows`].
+/// As [`dot_rows`], with at most [`super::super::MOST_ROWS`] rows.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn tile_rows<W: Floats>(p: &Product, rows: Range<usize>) {
-    let mut tile = Tile::new();
-    for row in rows.clone().step_by(ROWS) {
-        let here = row..(row + ROWS).min(rows.end);
-        // SAFETY: the processor has AVX2.
-        let masks = unsafe { row_masks(here.len()) };
-        for start in (0..p.k).step_by(STRIP_UNITS) {
-            let span = start..(start + STRIP_UNITS).min(p.k);
-            // SAFETY: rows and elements exist.
-            unsafe { tile.fill_floats::<W, ROWS>(p, &here, &span) };
-            let mut c = 0;
-            while c < p.cols.count {
-                // SAFETY: the columns are below the count.
-                c += unsafe {
-                    match p.cols.count - c {
-                        1 => tile_columns::<1>(&tile, p, row, masks, &span, c),
-                        2 => tile_columns::<2>(&tile, p, row, masks, &span, c),
-                        3 => tile_columns::<3>(&tile, p, row, masks, &span, c),
-                        4 => tile_columns::<4>(&tile, p, row, masks, &span, c),
-                        _ => tile_columns::<COLUMNS>(&tile, p, row, masks, &span, c),
-                    }
-                };
-            }
-        }
+    // SAFETY: passed on.
+    unsafe { tiles::run::<Plain<W>>(p, rows) }
+}
+
+struct Plain<W>(PhantomData<W>);
+
+impl<W: Floats> TileKernel for Plain<W> {
+    const ROWS: usize = ROWS;
+    const STRIP: usize = Rows16::STRIP_FLOATS;
+
+    #[inline(always)]
+    fn length(p: &Product) -> usize {
+        p.k
+    }
+
+    #[inline(always)]
+    fn width(_left: usize) -> usize {
+        COLUMNS
+    }
+
+    #[inline(always)]
+    unsafe fn pack(p: &Product, block: Block, strip: &Range<usize>, to: *mut u32) -> usize {
+        // SAFETY: passed on.
+        unsafe { panel::pack_floats::<COLUMNS>(&p.cols.block(block.first), strip, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn fill(tile: &mut Tile, p: &Product, rows: &Range<usize>, strip: &Range<usize>) {
+        // SAFETY: passed on.
+        unsafe { tile.fill_floats::<W, Rows16>(p, rows, strip) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(
+        at: &Place,
+        p: &Product,
+        block: Block,
+        x: *const u32,
+        sums: *mut f32,
+    ) -> usize {
+        // SAFETY: passed on.
+        unsafe { multiply(at, p, block, x, sums) }
     }
 }
 
-/// Adds what a tile contributes to `T` columns from `first` on; the first strip of a row sets them.
+/// See [`TileKernel::multiply`].
 ///
 /// # Safety
-/// As [`dot_rows`]; the columns exist; `masks` select the rows that exist.
+/// As there.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn tile_columns<const T: usize>(
-    tile: &Tile,
-    p: &Product,
-    row: usize,
-    masks: [__m256i; 2],
-    span: &Range<usize>,
-    first: usize,
-) -> usize {
-    // SAFETY: the tile holds the span of 16 rows, the columns have at least as many elements.
+unsafe fn multiply(at: &Place, p: &Product, block: Block, x: *const u32, sums: *mut f32) -> usize {
+    // SAFETY: tile and panel hold the strip; what is loaded as a vector is aligned to 32 bytes;
+    // results are stored under the masks of existing rows.
     unsafe {
-        let cols: [Column; T] = std::array::from_fn(|t| p.cols.get(first + t));
-        let mut total = [[_mm256_setzero_ps(); 2]; T];
-        if span.start > 0 {
-            for t in 0..T {
-                for h in 0..2 {
-                    total[t][h] = _mm256_maskload_ps(cols[t].dst.add(row + 8 * h), masks[h]);
+        let mut total = [[_mm256_setzero_ps(); 2]; COLUMNS];
+        if !at.first {
+            for t in 0..COLUMNS {
+                for v in 0..2 {
+                    total[t][v] = _mm256_load_ps(sums.add(t * ROWS + 8 * v));
                 }
             }
         }
-        let mut units = tile.units.as_ptr().cast::<f32>();
-        for e in span.clone() {
+        let mut units = at.tile.units.as_ptr().cast::<f32>();
+        for e in 0..at.strip.len() {
             let w = [_mm256_load_ps(units), _mm256_load_ps(units.add(8))];
             units = units.add(ROWS);
-            for t in 0..T {
-                let x = _mm256_set1_ps(*cols[t].x.cast::<f32>().add(e));
+            let x = x.add(e * COLUMNS).cast::<f32>();
+            for t in 0..COLUMNS {
+                let x = _mm256_set1_ps(*x.add(t));
                 total[t][0] = _mm256_fmadd_ps(w[0], x, total[t][0]);
                 total[t][1] = _mm256_fmadd_ps(w[1], x, total[t][1]);
             }
         }
-        for t in 0..T {
-            for h in 0..2 {
-                _mm256_maskstore_ps(cols[t].dst.add(row + 8 * h), masks[h], total[t][h]);
+        let masks = row_masks(at.rows);
+        for t in 0..COLUMNS {
+            for v in 0..2 {
+                if !at.last {
+                    _mm256_store_ps(sums.add(t * ROWS + 8 * v), total[t][v]);
+                } else if t < block.count {
+                    let dst = p.cols.get(block.first + t).dst.add(at.row + 8 * v);
+                    _mm256_maskstore_ps(dst, masks[v], total[t][v]);
+                }
             }
         }
     }
-    T
+    at.strip.len() * COLUMNS
 }

@@ -1,20 +1,19 @@
 //! Products with plain weights in `f32`, with AVX-512: row dot products and tiles.
 
 use std::arch::x86_64::{
-    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_reduce_add_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_fmadd_ps, _mm512_load_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_reduce_add_ps,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_store_ps,
 };
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::super::Product;
 use super::super::columns::Column;
-use super::fill::{STRIP_UNITS, Tile};
+use super::fill::{Shape, Tile};
+use super::panel;
+use super::tile_avx512::{ROWS, TileRows, VECTORS, row_masks};
+use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack_float::Floats;
-
-/// Rows of a tile: two vectors.
-const ROWS: usize = 32;
-/// Columns that meet a tile at a time.
-const COLUMNS: usize = 8;
 
 /// # Safety
 /// As [`Product`] states; the weights are of type `W`; the processor has AVX-512.
@@ -86,74 +85,112 @@ unsafe fn dot_columns<W: Floats, const T: usize>(
 }
 
 /// # Safety
-/// As [`dot_rows`].
+/// As [`dot_rows`], with at most [`super::super::MOST_ROWS`] rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn tile_rows<W: Floats>(p: &Product, rows: Range<usize>) {
-    let mut tile = Tile::new();
-    for row in rows.clone().step_by(ROWS) {
-        let here = row..(row + ROWS).min(rows.end);
-        let mask = u32::MAX >> (ROWS - here.len());
-        let masks = [mask as u16, (mask >> 16) as u16];
-        for start in (0..p.k).step_by(STRIP_UNITS) {
-            let span = start..(start + STRIP_UNITS).min(p.k);
-            // SAFETY: rows and elements exist.
-            unsafe { tile.fill_floats::<W, ROWS>(p, &here, &span) };
-            let mut c = 0;
-            while c < p.cols.count {
-                // SAFETY: the columns are below the count.
-                c += unsafe {
-                    match p.cols.count - c {
-                        1 => tile_columns::<1>(&tile, p, row, masks, &span, c),
-                        2 => tile_columns::<2>(&tile, p, row, masks, &span, c),
-                        3 => tile_columns::<3>(&tile, p, row, masks, &span, c),
-                        4..=7 => tile_columns::<4>(&tile, p, row, masks, &span, c),
-                        _ => tile_columns::<COLUMNS>(&tile, p, row, masks, &span, c),
-                    }
-                };
-            }
-        }
+    // SAFETY: passed on.
+    unsafe { tiles::run::<Plain<W>>(p, rows) }
+}
+
+/// Columns that meet a tile at a time: 24 sums, and registers left for operands.
+const COLUMNS: usize = 12;
+
+struct Plain<W>(PhantomData<W>);
+
+impl<W: Floats> TileKernel for Plain<W> {
+    const ROWS: usize = ROWS;
+    const STRIP: usize = TileRows::STRIP_FLOATS;
+
+    #[inline(always)]
+    fn length(p: &Product) -> usize {
+        p.k
+    }
+
+    #[inline(always)]
+    fn width(_left: usize) -> usize {
+        COLUMNS
+    }
+
+    #[inline(always)]
+    unsafe fn pack(p: &Product, block: Block, strip: &Range<usize>, to: *mut u32) -> usize {
+        // SAFETY: passed on.
+        unsafe { panel::pack_floats::<COLUMNS>(&p.cols.block(block.first), strip, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn fill(tile: &mut Tile, p: &Product, rows: &Range<usize>, strip: &Range<usize>) {
+        // SAFETY: passed on.
+        unsafe { tile.fill_floats::<W, TileRows>(p, rows, strip) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(
+        at: &Place,
+        p: &Product,
+        block: Block,
+        x: *const u32,
+        sums: *mut f32,
+    ) -> usize {
+        // SAFETY: passed on.
+        unsafe { multiply::<COLUMNS>(at, p, block, x, sums) }
     }
 }
 
-/// Adds what a tile contributes to `T` columns from `first` on; the first strip of a row sets them.
+/// See [`TileKernel::multiply`].
 ///
 /// # Safety
-/// As [`dot_rows`]; the columns exist; `masks` select the rows that exist.
+/// As there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn tile_columns<const T: usize>(
-    tile: &Tile,
+unsafe fn multiply<const C: usize>(
+    at: &Place,
     p: &Product,
-    row: usize,
-    masks: [u16; 2],
-    span: &Range<usize>,
-    first: usize,
+    block: Block,
+    x: *const u32,
+    sums: *mut f32,
 ) -> usize {
-    // SAFETY: the tile holds the span of 32 rows, the columns have at least as many elements.
+    // SAFETY: tile and panel hold the strip; what is loaded as a vector is aligned to 64 bytes;
+    // results are stored under the masks of existing rows.
     unsafe {
-        let cols: [Column; T] = std::array::from_fn(|t| p.cols.get(first + t));
-        let mut total = [[_mm512_setzero_ps(); 2]; T];
-        if span.start > 0 {
-            for t in 0..T {
-                for h in 0..2 {
-                    total[t][h] = _mm512_maskz_loadu_ps(masks[h], cols[t].dst.add(row + 16 * h));
+        let mut total = [[_mm512_setzero_ps(); VECTORS]; C];
+        if !at.first {
+            for t in 0..C {
+                for v in 0..VECTORS {
+                    total[t][v] = _mm512_load_ps(sums.add(t * ROWS + 16 * v));
                 }
             }
         }
-        let mut units = tile.units.as_ptr().cast::<f32>();
-        for e in span.clone() {
-            let w = [_mm512_loadu_ps(units), _mm512_loadu_ps(units.add(16))];
+        let mut units = at.tile.units.as_ptr().cast::<f32>();
+        for e in 0..at.strip.len() {
+            let mut w = [_mm512_setzero_ps(); VECTORS];
+            for v in 0..VECTORS {
+                w[v] = _mm512_load_ps(units.add(16 * v));
+            }
             units = units.add(ROWS);
-            for t in 0..T {
-                let x = _mm512_set1_ps(*cols[t].x.cast::<f32>().add(e));
-                total[t][0] = _mm512_fmadd_ps(w[0], x, total[t][0]);
-                total[t][1] = _mm512_fmadd_ps(w[1], x, total[t][1]);
+            let x = x.add(e * C).cast::<f32>();
+            for t in 0..C {
+                let x = _mm512_set1_ps(*x.add(t));
+                for v in 0..VECTORS {
+                    total[t][v] = _mm512_fmadd_ps(w[v], x, total[t][v]);
+                }
             }
         }
-        for t in 0..T {
-            for h in 0..2 {
-                _mm512_mask_storeu_ps(cols[t].dst.add(row + 16 * h), masks[h], total[t][h]);
+        if at.last {
+            let masks = row_masks(at.rows);
+            for t in 0..C {
+                if t < block.count {
+                    let dst = p.cols.get(block.first + t).dst.add(at.row);
+                    for v in 0..VECTORS {
+                        _mm512_mask_storeu_ps(dst.add(16 * v), masks[v], total[t][v]);
+                    }
+                }
+            }
+        } else {
+            for t in 0..C {
+                for v in 0..VECTORS {
+                    _mm512_store_ps(sums.add(t * ROWS + 16 * v), total[t][v]);
+                }
             }
         }
     }
-    T
+    at.strip.len() * C
 }

@@ -8,9 +8,12 @@ mod dot_avx512;
 mod fill;
 mod float_avx2;
 mod float_avx512;
+mod panel;
+mod quantise;
 mod tail;
 mod tile_avx2;
 mod tile_avx512;
+mod tiles;
 mod unpack;
 mod unpack_32;
 mod unpack_float;
@@ -18,12 +21,19 @@ mod unpack_k;
 
 use std::ops::Range;
 
+pub(super) use quantise::quantise_row;
+
 use super::super::super::isa::Isa;
 use super::{Product, scalar};
 use crate::engine::tensor::DType;
 
 /// From this many columns on, unpacking a tile of rows for all columns pays.
 const TILE_COLUMNS: usize = 6;
+
+/// Bytes of scratch that a worker needs for products with `columns` columns.
+pub(super) fn room_bytes(columns: usize) -> usize {
+    if columns < TILE_COLUMNS { 0 } else { panel::room_bytes(columns) }
+}
 
 /// Expands to one arm per weight type that calls `$module::rows::<format>`.
 macro_rules! by_type {

@@ -1,40 +1,57 @@
 //! Tiles of 16 rows against many columns, with AVX2.
 //!
-//! As [`super::tile_avx512`], with rows in 8 lanes. Products are added in 16 bits as long as they
-//! cannot overflow there, which depends on the largest code: 2 · 127 · 15 allows eight additions,
-//! 31 four, 63 two. Larger codes go by magnitude with their sign on the activation, and are widened
-//! at once.
+//! As [`super::tile_avx512`], with rows in 8 lanes. Products are added in 16 bits for a whole
+//! sub-block and widened once. That cannot overflow: codes are at most 15, or sums start at
+//! `-offset * Σq`, after which their final value fits (16 elements per lane, magnitude 16 at most,
+//! or 8 elements of 32 at most) and wrapping on the way does no harm. Codes of 8 bits are split into
+//! two nibbles, as if they were two rows.
 
+use std::arch::asm;
 use std::arch::x86_64::{
-    __m256i, _mm256_abs_epi8, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps,
-    _mm256_fmadd_ps, _mm256_load_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_mul_ps,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256,
-    _mm256_sign_epi8,
+    __m256, __m256i, _mm256_add_epi16, _mm256_add_epi32, _mm256_cvtepi32_ps, _mm256_fmadd_ps,
+    _mm256_load_ps, _mm256_load_si256, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_maskstore_ps, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_setzero_si256, _mm256_store_ps,
 };
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
-use super::super::columns::Column;
-use super::fill::{STRIP_GROUPS, Tile};
+use super::fill::{Shape, Tile};
+use super::panel::{self, BlockLayout, Start};
+use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack::Weights;
 
-/// Rows of a tile: two vectors.
-const ROWS: usize = 16;
-/// Columns that meet a tile at a time: with two vectors of rows they take 8 accumulators.
+/// Vectors of codes that meet a column at a time.
+const VECTORS: usize = 2;
+/// Columns that meet a tile at a time: 8 sums, and registers left for operands.
 const COLUMNS: usize = 4;
 
-/// A tile and where it belongs.
-struct Place<'a> {
-    tile: &'a Tile,
-    /// First row of the result.
-    row: usize,
-    /// Which of the 16 rows exist, as lanes of -1.
-    masks: [__m256i; 2],
-    /// Groups of the row that the tile holds.
-    groups: Range<usize>,
-    layout: RowLayout,
+/// The shape of tiles of `W`: 16 rows, or 8 rows of two nibbles.
+struct Rows<W>(PhantomData<W>);
+
+impl<W: Weights> Shape for Rows<W> {
+    const NIBBLES: bool = W::MAX_CODE > 63;
+    const ROWS: usize = if W::MAX_CODE > 63 { 8 } else { 16 };
+    const LANES: usize = 8;
+    // Codes of 5 bits with a minimum become -16 to 15, which sums in 16 bits hold.
+    const CENTRE: f32 = if W::HAS_MIN && W::MAX_CODE > 15 { 16.0 } else { 0.0 };
+}
+
+impl<W: Weights> Rows<W> {
+    /// Vectors of results.
+    const OUT: usize = VECTORS / Self::PLANES;
+    /// What is taken off codes, or off high nibbles; as a power of two. Nothing if it is 0.
+    const SHIFT: i32 = if Self::NIBBLES {
+        3
+    } else if W::HAS_MIN {
+        if W::MAX_CODE > 15 { 4 } else { 0 }
+    } else if W::OFFSET == 0 {
+        0
+    } else {
+        W::OFFSET.trailing_zeros() as i32
+    };
 }
 
 /// Masks for the first `n` of 16 rows.
@@ -43,7 +60,8 @@ struct Place<'a> {
 /// The processor has AVX2; inlined where it is enabled.
 #[inline(always)]
 pub(super) unsafe fn row_masks(n: usize) -> [__m256i; 2] {
-    let lanes: [i32; 16] = std::array::from_fn(|i| if i < n { -1 } else { 0 });
+    let mut lanes = [0_i32; 16];
+    lanes[..n].fill(-1);
     // SAFETY: both halves of the array are readable.
     unsafe {
         [
@@ -54,165 +72,162 @@ pub(super) unsafe fn row_masks(n: usize) -> [__m256i; 2] {
 }
 
 /// # Safety
-/// As [`Product`] states; the weights are of type `W`; the processor has AVX2, FMA and F16C.
+/// As [`Product`] states, with at most [`super::super::MOST_ROWS`] rows; the weights are of type
+/// `W`; the processor has AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn rows<W: Weights>(p: &Product, rows: Range<usize>) {
-    let mut tile = Tile::new();
-    let layout = RowLayout::new(p.k);
-    let groups = p.k.div_ceil(GROUP);
-    for row in rows.clone().step_by(ROWS) {
-        let here = row..(row + ROWS).min(rows.end);
-        // SAFETY: the processor has AVX2.
-        let masks = unsafe { row_masks(here.len()) };
-        for first in (0..groups).step_by(STRIP_GROUPS) {
-            let groups = first..(first + STRIP_GROUPS).min(groups);
-            // SAFETY: rows and groups exist.
-            unsafe { tile.fill::<W, ROWS, true>(p, &here, &groups) };
-            let place = Place { tile: &tile, row, masks, groups, layout };
-            let mut c = 0;
-            while c < p.cols.count {
-                // SAFETY: the columns are below the count.
-                c += unsafe {
-                    match p.cols.count - c {
-                        1 => columns::<W, 1>(&place, p, c),
-                        2 => columns::<W, 2>(&place, p, c),
-                        3 => columns::<W, 3>(&place, p, c),
-                        _ => columns::<W, COLUMNS>(&place, p, c),
-                    }
-                };
-            }
+    // SAFETY: passed on.
+    unsafe { tiles::run::<Rows<W>>(p, rows) }
+}
+
+impl<W: Weights> TileKernel for Rows<W> {
+    const ROWS: usize = <Self as Shape>::ROWS;
+    const STRIP: usize = <Self as Shape>::STRIP_GROUPS;
+
+    #[inline(always)]
+    fn length(p: &Product) -> usize {
+        p.k.div_ceil(GROUP)
+    }
+
+    #[inline(always)]
+    fn width(_left: usize) -> usize {
+        COLUMNS
+    }
+
+    #[inline(always)]
+    unsafe fn pack(p: &Product, block: Block, strip: &Range<usize>, to: *mut u32) -> usize {
+        let start = if Self::SHIFT == 0 { Start::Zero } else { Start::Pairs(1 << Self::SHIFT) };
+        // SAFETY: passed on.
+        unsafe {
+            let cols = p.cols.block::<COLUMNS>(block.first);
+            panel::pack::<W, COLUMNS>(&cols, &RowLayout::new(p.k), strip, start, to)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn fill(tile: &mut Tile, p: &Product, rows: &Range<usize>, strip: &Range<usize>) {
+        // SAFETY: passed on.
+        unsafe { tile.fill::<W, Self>(p, rows, strip) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(
+        at: &Place,
+        p: &Product,
+        block: Block,
+        x: *const u32,
+        sums: *mut f32,
+    ) -> usize {
+        // SAFETY: passed on.
+        unsafe { multiply::<W, COLUMNS>(at, p, block, x, sums) }
     }
 }
 
-/// Adds what a tile contributes to `T` columns from `first` on; the first strip of a row sets them.
+/// See [`TileKernel::multiply`].
 ///
 /// # Safety
-/// As [`rows`]; the columns exist.
+/// As there.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn columns<W: Weights, const T: usize>(at: &Place, p: &Product, first: usize) -> usize {
-    let per_sub = if W::BY_16 { 4 } else { 8 };
-    let subs_per_group = if W::BY_16 { 16 } else { 8 };
-    let (sub_start, subs) = (at.groups.start * subs_per_group, at.groups.len() * subs_per_group);
-    // SAFETY: the tile holds `subs` sub-blocks of 16 rows; the activations of a column have as many
-    // scales and sums; results are loaded and stored under the masks of existing rows.
+unsafe fn multiply<W: Weights, const C: usize>(
+    at: &Place,
+    p: &Product,
+    block: Block,
+    x: *const u32,
+    sums: *mut f32,
+) -> usize {
+    let subs = BlockLayout::<W, C>::SUBS;
+    let blocks = at.strip.len() * panel::GROUP_BLOCKS;
+    let rows = <Rows<W> as Shape>::ROWS;
+    // SAFETY: tile and panel hold the strip; everything that is loaded as a vector is aligned to 32
+    // bytes; results are stored under the masks of existing rows.
     unsafe {
-        let cols: [Column; T] = std::array::from_fn(|t| p.cols.get(first + t));
-        let mut total = [[_mm256_setzero_ps(); 2]; T];
-        if at.groups.start > 0 {
-            for t in 0..T {
-                for h in 0..2 {
-                    let from = cols[t].dst.add(at.row + 8 * h);
-                    total[t][h] = _mm256_maskload_ps(from, at.masks[h]);
-                }
+        if at.first {
+            for i in (0..C * rows).step_by(8) {
+                _mm256_store_ps(sums.add(i), _mm256_setzero_ps());
             }
         }
         let mut units = at.tile.units.as_ptr();
-        for j in 0..subs {
-            let sub = sub_start + j;
-            let x = std::array::from_fn(|t| cols[t].x.add(sub * per_sub * 4));
-            let sums = sums::<W, T>(units, x, per_sub);
-            units = units.add(per_sub * ROWS);
-            let block = if W::BY_16 { sub / 2 } else { sub };
-            let sum_at = if W::BY_16 { at.layout.sum16 } else { at.layout.sum32 };
-            for t in 0..T {
-                let s = cols[t].x.add(at.layout.scale).cast::<f32>().add(block).read();
-                let s = _mm256_set1_ps(s);
-                for h in 0..2 {
-                    let d = _mm256_load_ps(at.tile.d.as_ptr().add(j * ROWS + 8 * h));
-                    let sum = correct::<W>(sums[t][h], cols[t].x, &at.layout, sub);
-                    let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), d);
-                    total[t][h] = _mm256_fmadd_ps(scaled, s, total[t][h]);
-                    if W::HAS_MIN {
-                        let m = _mm256_load_ps(at.tile.m.as_ptr().add(j * ROWS + 8 * h));
-                        let sum = cols[t].x.add(sum_at).cast::<f32>().add(sub).read();
-                        total[t][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(sum), total[t][h]);
+        for b in 0..blocks {
+            let x = x.add(b * BlockLayout::<W, C>::STRIDE);
+            for sub in 0..subs {
+                let mut codes = [[_mm256_setzero_si256(); VECTORS]; C];
+                if Rows::<W>::SHIFT != 0 {
+                    let start = x.add(BlockLayout::<W, C>::START + sub * C).cast::<i32>();
+                    for t in 0..C {
+                        codes[t][1] = _mm256_set1_epi32(*start.add(t));
+                        if !Rows::<W>::NIBBLES {
+                            codes[t][0] = codes[t][1];
+                        }
+                    }
+                }
+                for s in 0..8 / subs {
+                    let low = _mm256_load_si256(units.cast());
+                    let high = _mm256_load_si256(units.add(8).cast());
+                    units = units.add(8 * VECTORS);
+                    let x = x.add((sub * 8 / subs + s) * C).cast::<i32>();
+                    for t in 0..C {
+                        let x = _mm256_set1_epi32(*x.add(t));
+                        codes[t][0] = _mm256_add_epi16(codes[t][0], _mm256_maddubs_epi16(low, x));
+                        codes[t][1] = _mm256_add_epi16(codes[t][1], _mm256_maddubs_epi16(high, x));
+                        // No instructions, only an order: left free, the compiler interleaves the
+                        // whole block, runs out of registers and spills the sums.
+                        for v in 0..VECTORS {
+                            asm!("/* {0} */", inout(ymm_reg) codes[t][v],
+                                options(nomem, nostack, preserves_flags));
+                        }
+                    }
+                }
+                let scales = at.tile.d.as_ptr().add((b * subs + sub) * rows);
+                let addends = at.tile.m.as_ptr().add((b * subs + sub) * rows);
+                for t in 0..C {
+                    let s = *x.add(BlockLayout::<W, C>::SCALE + t).cast::<f32>();
+                    let wide = widen::<W>(codes[t]);
+                    for v in 0..Rows::<W>::OUT {
+                        let d = _mm256_load_ps(scales.add(8 * v));
+                        let total = sums.add(t * rows + 8 * v);
+                        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(wide[v]), d);
+                        // Volatile, or else the compiler would keep all sums in registers that it
+                        // does not have, and spill them.
+                        let old = total.cast::<__m256>().read_volatile();
+                        let mut next = _mm256_fmadd_ps(scaled, _mm256_set1_ps(s), old);
+                        if W::HAS_MIN {
+                            let m = _mm256_load_ps(addends.add(8 * v));
+                            let sum = *x.add(BlockLayout::<W, C>::SUM + sub * C + t).cast::<f32>();
+                            next = _mm256_fmadd_ps(m, _mm256_set1_ps(sum), next);
+                        }
+                        _mm256_store_ps(total, next);
                     }
                 }
             }
         }
-        for t in 0..T {
-            for h in 0..2 {
-                let to = cols[t].dst.add(at.row + 8 * h);
-                _mm256_maskstore_ps(to, at.masks[h], total[t][h]);
-            }
-        }
-    }
-    T
-}
-
-/// Products of one sub-block, summed, for `T` columns of 16 rows.
-///
-/// # Safety
-/// As [`columns`]; `units` starts the sub-block, `x` are its activations.
-#[inline(always)]
-unsafe fn sums<W: Weights, const T: usize>(
-    units: *const u32,
-    x: [*const u8; T],
-    per_sub: usize,
-) -> [[__m256i; 2]; T] {
-    let steps = match W::MAX_CODE {
-        ..=15 => per_sub,
-        16..=31 => 4,
-        32..=63 => 2,
-        _ => 1,
-    };
-    // SAFETY: the sub-block has `per_sub` units of 16 rows, and as many units of activations.
-    unsafe {
-        let one = _mm256_set1_epi16(1);
-        let mut wide = [[_mm256_setzero_si256(); 2]; T];
-        for from in (0..per_sub).step_by(steps) {
-            let mut pairs = [[_mm256_setzero_si256(); 2]; T];
-            for s in from..from + steps {
-                let w = [
-                    _mm256_load_si256(units.add(s * ROWS).cast()),
-                    _mm256_load_si256(units.add(s * ROWS + 8).cast()),
-                ];
-                for t in 0..T {
-                    let q = _mm256_set1_epi32(x[t].add(4 * s).cast::<i32>().read());
-                    for h in 0..2 {
-                        let product = if W::MAX_CODE <= 63 {
-                            _mm256_maddubs_epi16(w[h], q)
-                        } else {
-                            _mm256_maddubs_epi16(_mm256_abs_epi8(w[h]), _mm256_sign_epi8(q, w[h]))
-                        };
-                        pairs[t][h] = if s == from {
-                            product
-                        } else {
-                            _mm256_add_epi16(pairs[t][h], product)
-                        };
-                    }
-                }
-            }
-            for t in 0..T {
-                for h in 0..2 {
-                    let sum = _mm256_madd_epi16(pairs[t][h], one);
-                    wide[t][h] = _mm256_add_epi32(wide[t][h], sum);
+        if at.last {
+            let masks = row_masks(at.rows);
+            for t in 0..block.count {
+                let dst = p.cols.get(block.first + t).dst.add(at.row);
+                for v in 0..Rows::<W>::OUT {
+                    let total = _mm256_load_ps(sums.add(t * rows + 8 * v));
+                    _mm256_maskstore_ps(dst.add(8 * v), masks[v], total);
                 }
             }
         }
-        wide
     }
+    blocks * BlockLayout::<W, C>::STRIDE
 }
 
-/// Takes `offset * Σq` of sub-block `sub` off.
+/// Sums of 16 bits to sums of 32: one per row, in as many vectors as there are of results.
 ///
 /// # Safety
-/// As [`columns`].
+/// The processor has AVX2.
 #[inline(always)]
-unsafe fn correct<W: Weights>(
-    sum: __m256i,
-    x: *const u8,
-    layout: &RowLayout,
-    sub: usize,
-) -> __m256i {
-    if W::OFFSET == 0 || W::MAX_CODE > 63 {
-        return sum;
-    }
-    let at = if W::BY_16 { layout.neg16 } else { layout.neg32 };
-    // SAFETY: the row has a sum for each of its sub-blocks.
+unsafe fn widen<W: Weights>(sums: [__m256i; VECTORS]) -> [__m256i; VECTORS] {
+    // SAFETY: passed on.
     unsafe {
-        let neg = x.add(at).cast::<i32>().add(sub).read() * W::OFFSET;
-        _mm256_add_epi32(sum, _mm256_set1_epi32(neg))
+        let low = _mm256_madd_epi16(sums[0], _mm256_set1_epi16(1));
+        if Rows::<W>::NIBBLES {
+            let high = _mm256_madd_epi16(sums[1], _mm256_set1_epi16(16));
+            [_mm256_add_epi32(low, high), low]
+        } else {
+            [low, _mm256_madd_epi16(sums[1], _mm256_set1_epi16(1))]
+        }
     }
 }

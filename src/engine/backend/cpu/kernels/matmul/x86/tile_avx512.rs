@@ -2,160 +2,220 @@
 //!
 //! Rows stand in lanes: one instruction multiplies four codes of 16 rows with four activations of a
 //! column and adds them up, so that no lanes are ever summed. Offsets of codes cost nothing: the
-//! sums start at `-offset * Σq` instead of 0.
+//! sums start at `-offset * Σq` instead of 0. Two vectors of rows by twelve columns keep both vector
+//! units busy in spite of the latency; the sums in `f32`, which they need only once per block, wait
+//! in the first-level cache.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_ps,
-    _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-    _mm512_mullo_epi32, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_slli_epi32,
+    __m512, _MM_HINT_T0, _mm_prefetch, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_load_ps, _mm512_load_si512, _mm512_mask_storeu_ps, _mm512_mul_ps, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_store_ps,
 };
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
-use super::super::columns::Column;
-use super::fill::{STRIP_GROUPS, Tile};
+use super::fill::{Shape, Tile};
+use super::panel::{self, BlockLayout, Start};
+use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack::Weights;
 
-/// Rows of a tile: two vectors.
-const ROWS: usize = 32;
-/// Columns that meet a tile at a time: with two vectors of rows they take 24 accumulators.
-const COLUMNS: usize = 6;
+/// Vectors of rows in a tile.
+pub(super) const VECTORS: usize = 2;
+/// Columns that meet a tile at a time.
+const COLUMNS: usize = 12;
+/// Rows of a tile.
+pub(super) const ROWS: usize = 16 * VECTORS;
 
-/// A tile and where it belongs.
-struct Place<'a> {
-    tile: &'a Tile,
-    /// First row of the result.
-    row: usize,
-    /// Which of the 32 rows exist, as one mask per vector.
-    masks: [u16; 2],
-    /// Groups of the row that the tile holds.
-    groups: Range<usize>,
-    layout: RowLayout,
+/// 32 rows as they are.
+pub(super) struct TileRows;
+
+impl Shape for TileRows {
+    const ROWS: usize = ROWS;
+    const LANES: usize = 16;
+    const STRIP_GROUPS: usize = 2;
+}
+
+/// The body once for each column, written out: a loop that the compiler leaves a loop would need the
+/// sums of codes in memory.
+macro_rules! each_column {
+    ($t:ident in $n:ident => $body:block) => {
+        each_column!(@ $t $n $body 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $t:ident $n:ident $body:block $($i:literal)*) => {
+        $({
+            #[allow(non_upper_case_globals, reason = "it stands for the variable of a loop")]
+            const $t: usize = $i;
+            if $t < $n $body
+        })*
+    };
+}
+
+/// One mask per vector, for the first `n` rows.
+pub(super) fn row_masks(n: usize) -> [u16; VECTORS] {
+    let mask = u64::MAX >> (64 - n);
+    std::array::from_fn(|v| (mask >> (16 * v)) as u16)
 }
 
 /// # Safety
-/// As [`Product`] states; the weights are of type `W`; the processor has AVX-512 with VNNI.
+/// As [`Product`] states, with at most [`super::super::MOST_ROWS`] rows; the weights are of type
+/// `W`; the processor has AVX-512 with VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 pub(super) unsafe fn rows<W: Weights>(p: &Product, rows: Range<usize>) {
-    let mut tile = Tile::new();
-    let layout = RowLayout::new(p.k);
-    let groups = p.k.div_ceil(GROUP);
-    for row in rows.clone().step_by(ROWS) {
-        let here = row..(row + ROWS).min(rows.end);
-        let mask = u32::MAX >> (ROWS - here.len());
-        let masks = [mask as u16, (mask >> 16) as u16];
-        for first in (0..groups).step_by(STRIP_GROUPS) {
-            let groups = first..(first + STRIP_GROUPS).min(groups);
-            // SAFETY: rows and groups exist.
-            unsafe { tile.fill::<W, ROWS, false>(p, &here, &groups) };
-            let place = Place { tile: &tile, row, masks, groups, layout };
-            let mut c = 0;
-            while c < p.cols.count {
-                // SAFETY: the columns are below the count.
-                c += unsafe {
-                    match p.cols.count - c {
-                        1 => columns::<W, 1>(&place, p, c),
-                        2 => columns::<W, 2>(&place, p, c),
-                        3 => columns::<W, 3>(&place, p, c),
-                        4 => columns::<W, 4>(&place, p, c),
-                        5 => columns::<W, 5>(&place, p, c),
-                        _ => columns::<W, COLUMNS>(&place, p, c),
-                    }
-                };
-            }
-        }
+    // SAFETY: passed on.
+    unsafe { tiles::run::<Quantised<W>>(p, rows) }
+}
+
+struct Quantised<W>(PhantomData<W>);
+
+impl<W: Weights> TileKernel for Quantised<W> {
+    const ROWS: usize = ROWS;
+    const STRIP: usize = TileRows::STRIP_GROUPS;
+
+    #[inline(always)]
+    fn length(p: &Product) -> usize {
+        p.k.div_ceil(GROUP)
+    }
+
+    #[inline(always)]
+    fn width(_left: usize) -> usize {
+        COLUMNS
+    }
+
+    #[inline(always)]
+    unsafe fn pack(p: &Product, block: Block, strip: &Range<usize>, to: *mut u32) -> usize {
+        // SAFETY: passed on.
+        unsafe { pack::<W, COLUMNS>(p, block, strip, to) }
+    }
+
+    #[inline(always)]
+    unsafe fn fill(tile: &mut Tile, p: &Product, rows: &Range<usize>, strip: &Range<usize>) {
+        // SAFETY: passed on.
+        unsafe { tile.fill::<W, TileRows>(p, rows, strip) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply(
+        at: &Place,
+        p: &Product,
+        block: Block,
+        x: *const u32,
+        sums: *mut f32,
+    ) -> usize {
+        // SAFETY: passed on.
+        unsafe { multiply::<W, COLUMNS>(at, p, block, x, sums) }
     }
 }
 
-/// Adds what a tile contributes to `T` columns from `first` on; the first strip of a row sets them.
+/// See [`TileKernel::pack`].
 ///
 /// # Safety
-/// As [`rows`]; the columns exist.
+/// As there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn columns<W: Weights, const T: usize>(at: &Place, p: &Product, first: usize) -> usize {
-    let per_sub = if W::BY_16 { 4 } else { 8 };
-    let subs_per_group = if W::BY_16 { 16 } else { 8 };
-    let (sub_start, subs) = (at.groups.start * subs_per_group, at.groups.len() * subs_per_group);
-    // SAFETY: the tile holds `subs` sub-blocks of 32 rows; the activations of a column have as many
-    // scales and sums; results are loaded and stored under the masks of existing rows.
+unsafe fn pack<W: Weights, const C: usize>(
+    p: &Product,
+    block: Block,
+    strip: &Range<usize>,
+    to: *mut u32,
+) -> usize {
+    let start = if W::OFFSET == 0 { Start::Zero } else { Start::Whole(W::OFFSET) };
+    // SAFETY: passed on.
     unsafe {
-        let cols: [Column; T] = std::array::from_fn(|t| p.cols.get(first + t));
-        let mut total = [[_mm512_setzero_ps(); 2]; T];
-        if at.groups.start > 0 {
-            for t in 0..T {
-                for h in 0..2 {
-                    let from = cols[t].dst.add(at.row + 16 * h);
-                    total[t][h] = _mm512_maskz_loadu_ps(at.masks[h], from);
-                }
+        let cols = p.cols.block::<C>(block.first);
+        panel::pack::<W, C>(&cols, &RowLayout::new(p.k), strip, start, to)
+    }
+}
+
+/// See [`TileKernel::multiply`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn multiply<W: Weights, const C: usize>(
+    at: &Place,
+    p: &Product,
+    block: Block,
+    x: *const u32,
+    sums: *mut f32,
+) -> usize {
+    let subs = BlockLayout::<W, C>::SUBS;
+    let blocks = at.strip.len() * panel::GROUP_BLOCKS;
+    // SAFETY: tile and panel hold the strip; everything that is loaded as a vector is aligned to 64
+    // bytes; results are stored under the masks of existing rows.
+    unsafe {
+        if at.first {
+            for i in (0..C * ROWS).step_by(16) {
+                _mm512_store_ps(sums.add(i), _mm512_setzero_ps());
+            }
+        }
+        if at.last {
+            // The results' lines are far away; fetched now, they are here when they are written.
+            for t in 0..block.count {
+                let dst = p.cols.get(block.first + t).dst.add(at.row).cast::<i8>();
+                _mm_prefetch::<_MM_HINT_T0>(dst);
+                _mm_prefetch::<_MM_HINT_T0>(dst.add(64));
             }
         }
         let mut units = at.tile.units.as_ptr();
-        for j in 0..subs {
-            let sub = sub_start + j;
-            let q = sub * per_sub * 4;
-            let mut sums = [[_mm512_setzero_si512(); 2]; T];
-            for t in 0..T {
-                sums[t] = [start::<W>(cols[t].x, &at.layout, sub); 2];
-            }
-            for s in 0..per_sub {
-                let low = _mm512_loadu_si512(units.cast());
-                let high = _mm512_loadu_si512(units.add(16).cast());
-                units = units.add(ROWS);
-                for t in 0..T {
-                    let x = cols[t].x.add(q + 4 * s).cast::<i32>().read();
-                    let x = _mm512_set1_epi32(x);
-                    sums[t][0] = _mm512_dpbusd_epi32(sums[t][0], low, x);
-                    sums[t][1] = _mm512_dpbusd_epi32(sums[t][1], high, x);
-                }
-            }
-            let block = if W::BY_16 { sub / 2 } else { sub };
-            let sum_at = if W::BY_16 { at.layout.sum16 } else { at.layout.sum32 };
-            for h in 0..2 {
-                let d = _mm512_loadu_ps(at.tile.d.as_ptr().add(j * ROWS + 16 * h));
-                for t in 0..T {
-                    let s = cols[t].x.add(at.layout.scale).cast::<f32>().add(block).read();
-                    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[t][h]), d);
-                    total[t][h] = _mm512_fmadd_ps(scaled, _mm512_set1_ps(s), total[t][h]);
-                    if W::HAS_MIN {
-                        let m = _mm512_loadu_ps(at.tile.m.as_ptr().add(j * ROWS + 16 * h));
-                        let sum = cols[t].x.add(sum_at).cast::<f32>().add(sub).read();
-                        total[t][h] = _mm512_fmadd_ps(m, _mm512_set1_ps(sum), total[t][h]);
+        for b in 0..blocks {
+            let x = x.add(b * BlockLayout::<W, C>::STRIDE);
+            for sub in 0..subs {
+                let mut codes = [[_mm512_setzero_si512(); VECTORS]; C];
+                if W::OFFSET != 0 {
+                    let start = x.add(BlockLayout::<W, C>::START + sub * C).cast::<i32>();
+                    for t in 0..C {
+                        codes[t] = [_mm512_set1_epi32(*start.add(t)); VECTORS];
                     }
                 }
+                for s in 0..8 / subs {
+                    let mut w = [_mm512_setzero_si512(); VECTORS];
+                    for v in 0..VECTORS {
+                        w[v] = _mm512_load_si512(units.add(16 * v).cast());
+                    }
+                    units = units.add(ROWS);
+                    let x = x.add((sub * 8 / subs + s) * C).cast::<i32>();
+                    each_column!(t in C => {
+                        let x = _mm512_set1_epi32(*x.add(t));
+                        for v in 0..VECTORS {
+                            codes[t][v] = _mm512_dpbusd_epi32(codes[t][v], w[v], x);
+                        }
+                    });
+                }
+                let scales = at.tile.d.as_ptr().add((b * subs + sub) * ROWS);
+                let addends = at.tile.m.as_ptr().add((b * subs + sub) * ROWS);
+                // In the order in which the sums of codes become ready.
+                each_column!(t in C => {
+                    let s = _mm512_set1_ps(*x.add(BlockLayout::<W, C>::SCALE + t).cast::<f32>());
+                    let sum_at = BlockLayout::<W, C>::SUM + sub * C + t;
+                    for v in 0..VECTORS {
+                        let d = _mm512_load_ps(scales.add(16 * v));
+                        let total = sums.add(t * ROWS + 16 * v);
+                        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(codes[t][v]), d);
+                        // Volatile, or else the compiler would keep all sums in registers that it
+                        // does not have, and spill them.
+                        let old = total.cast::<__m512>().read_volatile();
+                        let mut next = _mm512_fmadd_ps(scaled, s, old);
+                        if W::HAS_MIN {
+                            let m = _mm512_load_ps(addends.add(16 * v));
+                            let sum = _mm512_set1_ps(*x.add(sum_at).cast::<f32>());
+                            next = _mm512_fmadd_ps(m, sum, next);
+                        }
+                        _mm512_store_ps(total, next);
+                    }
+                });
             }
         }
-        for t in 0..T {
-            for h in 0..2 {
-                let to = cols[t].dst.add(at.row + 16 * h);
-                _mm512_mask_storeu_ps(to, at.masks[h], total[t][h]);
+        if at.last {
+            let masks = row_masks(at.rows);
+            for t in 0..block.count {
+                let dst = p.cols.get(block.first + t).dst.add(at.row);
+                for v in 0..VECTORS {
+                    let total = _mm512_load_ps(sums.add(t * ROWS + 16 * v));
+                    _mm512_mask_storeu_ps(dst.add(16 * v), masks[v], total);
+                }
             }
         }
     }
-    T
-}
-
-/// `-offset * Σq` of sub-block `sub`, in all lanes.
-///
-/// # Safety
-/// `x` is a quantised row that has the sub-block; inlined where AVX-512 is enabled.
-#[inline(always)]
-unsafe fn start<W: Weights>(x: *const u8, layout: &RowLayout, sub: usize) -> __m512i {
-    // SAFETY: passed on.
-    unsafe {
-        if W::OFFSET == 0 {
-            return _mm512_setzero_si512();
-        }
-        let at = if W::BY_16 { layout.neg16 } else { layout.neg32 };
-        let sum = _mm512_set1_epi32(x.add(at).cast::<i32>().add(sub).read());
-        match W::OFFSET {
-            4 => _mm512_slli_epi32::<2>(sum),
-            8 => _mm512_slli_epi32::<3>(sum),
-            16 => _mm512_slli_epi32::<4>(sum),
-            32 => _mm512_slli_epi32::<5>(sum),
-            128 => _mm512_slli_epi32::<7>(sum),
-            other => _mm512_mullo_epi32(sum, _mm512_set1_epi32(other)),
-        }
-    }
+    blocks * BlockLayout::<W, C>::STRIDE
 }

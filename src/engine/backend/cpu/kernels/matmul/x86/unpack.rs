@@ -9,8 +9,8 @@
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, __m512i, _mm_loadu_si128, _mm_setr_epi16, _mm_srli_epi16,
-    _mm256_and_si256, _mm256_cvtph_ps, _mm256_set_m128i, _mm256_set1_epi8, _mm256_setzero_ps,
-    _mm512_castsi256_si512, _mm512_inserti64x4,
+    _mm256_and_si256, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_set_m128i, _mm256_set1_epi8,
+    _mm256_set1_ps, _mm256_setzero_ps, _mm512_castsi256_si512, _mm512_inserti64x4,
 };
 
 /// Scales and minima of a group.
@@ -45,6 +45,15 @@ impl Scales {
         // SAFETY: the kernel that this becomes part of has AVX2.
         let zero = unsafe { _mm256_setzero_ps() };
         Self { d, m: [zero, zero] }
+    }
+
+    /// Makes up for `centre` being taken off every code.
+    #[inline(always)]
+    pub(super) unsafe fn centre(&mut self, centre: f32) {
+        for h in 0..2 {
+            // SAFETY: the kernel that this becomes part of has AVX2 and FMA.
+            self.m[h] = unsafe { _mm256_fmadd_ps(self.d[h], _mm256_set1_ps(centre), self.m[h]) };
+        }
     }
 }
 
