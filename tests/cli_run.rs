@@ -85,6 +85,11 @@ fn the_report_tells_splits_with_causes_copies_and_times_that_add_up() {
     for part in ["wait_ns", "copy_ns", "compute_ns"] {
         assert_eq!(of_splits(part), parts[part].as_u64().unwrap(), "{part}");
     }
+    let first = report["timings"]["first_token"].as_object().unwrap();
+    let total = first["total_ns"].as_u64().unwrap();
+    let sum: u64 = first.iter().map(|(_, ns)| ns.as_u64().unwrap()).sum();
+    assert_eq!(sum, 2 * total + first["beyond_prompt_ns"].as_u64().unwrap());
+    assert!(first["open_ns"].as_u64().unwrap() > 0 && first["prompt_ns"].as_u64().unwrap() > 0);
     assert_eq!(report["facts"]["placement"]["layers_offloaded"], 4);
     assert_eq!(report["output"][0]["finish"], "length");
 }

@@ -139,6 +139,8 @@ pub enum Track {
     Host,
     /// A device.
     Device(DeviceIndex),
+    /// A thread that does what nothing waits for.
+    Background,
 }
 
 /// Which kind of synchronisation ended a split's wait.
@@ -239,4 +241,6 @@ pub enum LoadStage {
     Weights,
     /// Allocating the KV cache and the compute buffers.
     Reserve,
+    /// Reading mapped weights into memory in the background, beside everything else.
+    ReadAhead,
 }

@@ -14,7 +14,7 @@ use crate::app::report::{
     text,
 };
 use crate::base::clock::now_ns;
-use crate::base::event::{Event, PlanFact, Span, SpanKind, Track};
+use crate::base::event::{Event, LoadStage, PlanFact, Span, SpanKind, Track};
 use crate::base::sink::{Fanout, Sink};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::store::builtin_prompt;
@@ -90,10 +90,13 @@ pub(super) struct RunArgs {
 /// Runs the command.
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let prompts = prompts(args)?;
-    let gguf = args.model.open(args.quiet)?;
     let sums = Arc::new(Accumulator::new());
     let plans = Arc::new(Plans::default());
     let sink: Arc<dyn Sink> = Arc::new(Fanout::new(vec![sums.clone(), plans.clone()]));
+    let start_ns = now_ns();
+    let gguf = args.model.open(args.quiet)?;
+    let (track, kind) = (Track::Host, SpanKind::Load { stage: LoadStage::Header });
+    sink.record(Event::Span(Span { track, kind, start_ns, end_ns: now_ns(), bytes: 0, tokens: 0 }));
     let rss_before_bytes = rss_bytes();
     let mut engine = load(args, &gguf, &sink)?;
     let tokenizer = Arc::clone(engine.tokenizer());

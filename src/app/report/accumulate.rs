@@ -28,6 +28,40 @@ pub(super) struct PhaseSums {
     pub(super) parts: PhaseParts,
 }
 
+/// What happened up to the first token.
+#[allow(clippy::struct_field_names, reason = "units last in a name")]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FirstToken {
+    /// When loading began.
+    pub(super) start_ns: Option<u64>,
+    pub(super) graph_ns: u64,
+    pub(super) prompt_ns: u64,
+    pub(super) sample_ns: u64,
+    /// When the token was there; nothing is added after that.
+    pub(super) end_ns: Option<u64>,
+}
+
+impl FirstToken {
+    fn span(&mut self, span: &Span) {
+        if self.end_ns.is_some() {
+            return;
+        }
+        let ns = span.duration_ns();
+        match span.kind {
+            SpanKind::Load { stage } if stage != LoadStage::ReadAhead => {
+                self.start_ns.get_or_insert(span.start_ns);
+            }
+            SpanKind::GraphBuild => self.graph_ns += ns,
+            SpanKind::Ubatch { .. } => self.prompt_ns += ns,
+            SpanKind::Sampling => {
+                self.sample_ns = ns;
+                self.end_ns = Some(span.end_ns);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A step that has not ended yet.
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -43,6 +77,7 @@ pub(super) struct Sums {
     pub(super) cuts: Vec<Cut>,
     pub(super) load: LoadTimings,
     pub(super) tokenise_ns: u64,
+    pub(super) first: FirstToken,
     pub(super) phases: BTreeMap<Phase, PhaseSums>,
     pub(super) per_node: bool,
     /// Index into `cuts` by plan id.
@@ -100,6 +135,7 @@ impl Sums {
 
     fn span(&mut self, span: Span) {
         let ns = span.duration_ns();
+        self.first.span(&span);
         match span.kind {
             SpanKind::Load { stage } => self.load(stage, ns, span.bytes),
             SpanKind::Tokenise => self.tokenise_ns += ns,
@@ -134,6 +170,11 @@ impl Sums {
                 load.weight_bytes += bytes;
             }
             LoadStage::Reserve => load.reserve_ns += ns,
+            LoadStage::ReadAhead => {
+                load.read_ahead_ns += ns;
+                load.read_ahead_bytes += bytes;
+                return; // beside the others, not after them
+            }
         }
         load.total_ns += ns;
     }

@@ -456,6 +456,9 @@ pub struct Timings {
     pub decode: PhaseTimings,
     /// From a request's first ubatch to its first token, the median over requests.
     pub first_token_ns: f64,
+    /// From opening the file to the first token of all, in its parts.
+    #[serde(default)]
+    pub first_token: FirstTokenTimings,
     /// From one token to the next of the same request, the median.
     pub inter_token_median_ns: f64,
     /// The same, the 99th percentile.
@@ -464,10 +467,39 @@ pub struct Timings {
     pub per_node: bool,
 }
 
+/// The way to the first token, from opening the file on. The parts add up to `total_ns`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FirstTokenTimings {
+    /// Opening the file, reading and checking its header. A model with random weights that is not
+    /// cached yet is made here.
+    pub open_ns: u64,
+    /// Building the tokenizer.
+    pub tokenizer_ns: u64,
+    /// Putting weights in place: mapped for the CPU, copied for other devices.
+    pub weights_ns: u64,
+    /// Allocating the KV cache and the compute buffers.
+    pub reserve_ns: u64,
+    /// The prompts to tokens.
+    pub tokenise_ns: u64,
+    /// Building and placing graphs.
+    pub graph_ns: u64,
+    /// Computing the ubatches up to the first token. Weights that are not in memory yet are waited
+    /// for here.
+    pub prompt_ns: u64,
+    /// Choosing the token from its logits.
+    pub sample_ns: u64,
+    /// Between the others.
+    pub unaccounted_ns: u64,
+    /// Everything together; 0 when no token came.
+    pub total_ns: u64,
+    /// Everything but `prompt_ns`.
+    pub beyond_prompt_ns: u64,
+}
+
 /// Loading, by stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoadTimings {
-    /// Reading and checking the header.
+    /// Opening the file, reading and checking its header.
     pub header_ns: u64,
     /// Building the tokenizer.
     pub tokenizer_ns: u64,
@@ -477,8 +509,15 @@ pub struct LoadTimings {
     pub weight_bytes: u64,
     /// Allocating the KV cache and the compute buffers.
     pub reserve_ns: u64,
-    /// Everything together.
+    /// Everything together, but for what goes on in the background.
     pub total_ns: u64,
+    /// Reading mapped weights into memory in the background; 0 while that goes on, or where nothing
+    /// is read ahead.
+    #[serde(default)]
+    pub read_ahead_ns: u64,
+    /// Bytes that were in memory at its end.
+    #[serde(default)]
+    pub read_ahead_bytes: u64,
 }
 
 /// Where the time of one phase went. The parts add up to `total_ns`.

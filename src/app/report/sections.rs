@@ -24,7 +24,7 @@ pub(super) fn sections(report: &Report) -> Vec<Section> {
     let mut all = vec![token_time(report)];
     all.extend(decode);
     all.extend(prompt);
-    all.extend([nodes(report), layers(report), memory(report), load(report)]);
+    all.extend([nodes(report), layers(report), memory(report), first_token(report)]);
     all.retain(|s| !s.table.is_empty() || !s.notes.is_empty());
     all
 }
@@ -290,18 +290,41 @@ fn peak(memory: &MemoryFacts) -> String {
     )
 }
 
-fn load(report: &Report) -> Section {
-    let mut table = Table::new(&["stage", ">time"]);
-    let l = &report.timings.load;
-    for (stage, ns) in [
-        ("header", l.header_ns),
+/// The way to the first token, or where none came, loading alone.
+fn first_token(report: &Report) -> Section {
+    let mut table = Table::new(&["part", ">time"]);
+    let (l, f) = (&report.timings.load, &report.timings.first_token);
+    let mut rows = vec![
+        ("opening the file, header", l.header_ns),
         ("tokenizer", l.tokenizer_ns),
-        ("weights", l.weights_ns),
+        ("weights in place", l.weights_ns),
         ("KV cache and compute buffers", l.reserve_ns),
-        ("total", l.total_ns),
-    ] {
-        table.row([stage.to_string(), Nanos(ns as f64).to_string()]);
+    ];
+    if f.total_ns > 0 {
+        rows.extend([
+            ("prompt to tokens", f.tokenise_ns),
+            ("building graphs", f.graph_ns),
+            ("computing the prompt", f.prompt_ns),
+            ("sampling", f.sample_ns),
+            ("unaccounted", f.unaccounted_ns),
+        ]);
     }
-    let notes = report.facts.model.notes.clone();
-    Section { title: "Loading".to_string(), table, notes }
+    rows.push(("total", if f.total_ns > 0 { f.total_ns } else { l.total_ns }));
+    for (part, ns) in rows {
+        table.row([part.to_string(), Nanos(ns as f64).to_string()]);
+    }
+    let mut notes = Vec::new();
+    if f.total_ns > 0 {
+        notes.push(format!("{} beyond the prompt's own time", Nanos(f.beyond_prompt_ns as f64)));
+    }
+    if l.read_ahead_ns > 0 {
+        notes.push(format!(
+            "meanwhile {} of weights were read ahead, or found in memory, in {}: {}",
+            Bytes(l.read_ahead_bytes),
+            Nanos(l.read_ahead_ns as f64),
+            BytesPerSecond(l.read_ahead_bytes as f64 * 1e9 / l.read_ahead_ns as f64)
+        ));
+    }
+    notes.extend(report.facts.model.notes.iter().cloned());
+    Section { title: "Time to first token".to_string(), table, notes }
 }

@@ -94,6 +94,7 @@ fn session() -> Vec<Event> {
     let mut events = vec![device(GPU, "Virtual0", true), device(CPU, "CPU", false)];
     events.push(span(SpanKind::Load { stage: LoadStage::Header }, 0, 10, 0, 0));
     events.push(span(SpanKind::Load { stage: LoadStage::Weights }, 10, 40, 7 * MIB, 0));
+    events.push(span(SpanKind::Load { stage: LoadStage::ReadAhead }, 12, 62, 7 * MIB, 0));
     events.push(span(SpanKind::Tokenise, 50, 55, 20, 6));
     events.push(span(SpanKind::GraphBuild, 970, 995, 0, 4));
     events.push(plan(0, 4));
@@ -247,6 +248,14 @@ fn the_prompt_has_its_graph_and_the_first_token() {
     );
     assert_eq!((t.load.header_ns, t.load.weights_ns, t.load.total_ns), (10_000, 30_000, 40_000));
     assert_eq!((t.load.weight_bytes, t.tokenise_ns), (7 * MIB, 5_000));
+    assert_eq!((t.load.read_ahead_ns, t.load.read_ahead_bytes), (50_000, 7 * MIB));
+    // From opening the file at 0 to the first token at 1210, with two ubatches of 100 µs.
+    let f = t.first_token;
+    assert_eq!((f.total_ns, f.beyond_prompt_ns), (1_210_000, 1_010_000));
+    assert_eq!((f.graph_ns, f.prompt_ns, f.sample_ns), (25_000, 200_000, 7_000));
+    let parts = [f.open_ns, f.tokenizer_ns, f.weights_ns, f.reserve_ns, f.tokenise_ns, f.graph_ns];
+    let sum: u64 = parts.iter().sum();
+    assert_eq!(sum + f.prompt_ns + f.sample_ns + f.unaccounted_ns, f.total_ns);
     assert_eq!((t.first_token_ns, t.inter_token_median_ns), (210_000.0, 120_500.0));
 }
 

@@ -2,10 +2,10 @@
 
 use crate::base::stats;
 
-use super::accumulate::{Accumulator, PhaseSums};
+use super::accumulate::{Accumulator, PhaseSums, Sums};
 use super::document::{
-    Facts, Output, Phase, PhaseParts, PhasePartsPerToken, PhaseTimings, REPORT_SCHEMA, Report,
-    Source, SourceKind, SplitReport, Timings, Verdict,
+    Facts, FirstTokenTimings, Output, Phase, PhaseParts, PhasePartsPerToken, PhaseTimings,
+    REPORT_SCHEMA, Report, Source, SourceKind, SplitReport, Timings, Verdict,
 };
 
 /// What a run yields beside its events.
@@ -34,6 +34,7 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
         prompt: phase(Phase::Prompt),
         decode: phase(Phase::Decode),
         first_token_ns: stats::median(&first),
+        first_token: first_token(&sums),
         inter_token_median_ns: stats::median(&gaps),
         inter_token_p99_ns: stats::quantile(&gaps, 0.99),
         per_node: sums.per_node,
@@ -60,6 +61,29 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
         splits,
         timings,
         output: totals.output,
+    }
+}
+
+/// The way to the first token of all.
+fn first_token(sums: &Sums) -> FirstTokenTimings {
+    let (first, load) = (&sums.first, &sums.load);
+    let (Some(start_ns), Some(end_ns)) = (first.start_ns, first.end_ns) else {
+        return FirstTokenTimings::default();
+    };
+    let total_ns = end_ns.saturating_sub(start_ns);
+    let covered = load.total_ns + sums.tokenise_ns + first.graph_ns + first.prompt_ns;
+    FirstTokenTimings {
+        open_ns: load.header_ns,
+        tokenizer_ns: load.tokenizer_ns,
+        weights_ns: load.weights_ns,
+        reserve_ns: load.reserve_ns,
+        tokenise_ns: sums.tokenise_ns,
+        graph_ns: first.graph_ns,
+        prompt_ns: first.prompt_ns,
+        sample_ns: first.sample_ns,
+        unaccounted_ns: total_ns.saturating_sub(covered + first.sample_ns),
+        total_ns,
+        beyond_prompt_ns: total_ns.saturating_sub(first.prompt_ns),
     }
 }
 

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -46,6 +46,30 @@ impl MappedFile {
     /// The path, as given when it was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Asks the system to begin reading these bytes of the file into memory, and does not wait. A
+    /// hint: nothing happens where the system does not know it.
+    ///
+    /// # Panics
+    ///
+    /// When the range leaves the file.
+    pub fn will_need(&self, range: Range<usize>) {
+        assert!(range.end <= self.map.len(), "bytes {range:?} of {}", self.map.len());
+        #[cfg(unix)]
+        if !range.is_empty() {
+            // What the system does not take is read when it is touched.
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        }
+    }
+
+    /// Returns when the byte at this offset is in memory.
+    ///
+    /// # Panics
+    ///
+    /// When the offset is outside the file.
+    pub fn wait_for(&self, offset: usize) {
+        std::hint::black_box(self.map[offset]);
     }
 
     /// True while the file at the path has the length and the modification time it had when it was

@@ -19,6 +19,7 @@ use super::cells::{CellTable, SeqId};
 use super::error::RuntimeError;
 use super::fit::{self, Candidate};
 use super::options::{Fit, RuntimeOptions};
+use super::read_ahead::{ReadAhead, stretches};
 use super::residents;
 
 /// How many prepared graphs are kept; a decode run alternates between very few shapes.
@@ -60,6 +61,8 @@ pub struct Engine {
     fit: Fit,
     summary: PlanSummary,
     threads: String,
+    /// Goes on while the first prompt is computed, and ends with the engine.
+    _reading: ReadAhead,
 }
 
 impl Engine {
@@ -83,20 +86,33 @@ impl Engine {
         model.check_cache_types(options.type_k, options.type_v).map_err(named)?;
         stage(LoadStage::Header, start_ns, 0);
 
+        let (devices, threads) = make_devices(&options);
+        let cpu_only = devices.len() == 1;
+        let mut scheduler = Scheduler::new(devices, Arc::clone(sink));
+        let read_ahead = |scheduler: &Scheduler, on_cpu: &dyn Fn(usize) -> bool| {
+            let free = scheduler.devices().last().map_or(0, |cpu| cpu.memory().free_bytes);
+            ReadAhead::start(stretches(&model, on_cpu), free, sink)
+        };
+        // Without other devices every weight stays in the file, so reading can begin at once.
+        let mut reading =
+            if cpu_only { read_ahead(&scheduler, &|_| true) } else { ReadAhead::default() };
+
         let start_ns = now_ns();
         let tokenizer = Vocab::from_metadata(model.gguf().metadata()).and_then(Tokenizer::new);
         let tokenizer =
             tokenizer.map_err(|source| RuntimeError::Tokenizer { file: file.clone(), source })?;
         stage(LoadStage::Tokenizer, start_ns, 0);
 
-        let (devices, threads) = make_devices(&options);
-        let mut scheduler = Scheduler::new(devices, Arc::clone(sink));
         let cache = cache_shape(&model, &options);
         let start_ns = now_ns();
         let (chosen, fit) = fit::choose(&model, &scheduler, &cache, &options)?;
         let Candidate { placement, mut budget, plans, .. } = chosen;
         let loaded = residents::load(&model, &mut scheduler, &placement, &cache, progress);
         loaded.map_err(|e| too_large(e, &budget, &model, &scheduler, &cache, &options))?;
+        if !cpu_only {
+            let (cpu, homes) = (scheduler.cpu(), &placement.residence.weights);
+            reading = read_ahead(&scheduler, &|weight| homes[weight] == cpu);
+        }
         stage(LoadStage::Weights, start_ns, budget.devices.iter().map(|d| d.weight_bytes).sum());
 
         let start_ns = now_ns();
@@ -137,6 +153,7 @@ impl Engine {
             fit,
             summary,
             threads,
+            _reading: reading,
         })
     }
 

@@ -13,6 +13,7 @@ mod error;
 mod fit;
 mod generate;
 mod options;
+mod read_ahead;
 mod residents;
 mod sampler;
 
