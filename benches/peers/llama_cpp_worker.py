@@ -1,7 +1,9 @@
 """Times llama.cpp on one GGUF file through its Python package, as llama-bench does.
 
 Prints one JSON line per test: {"test": "pp512", "tokens_per_s": ...}. Tokens are random and the
-same in every run; the clock stops after the logits are there. One untimed run warms up.
+same in every run; the clock stops after the logits are there. One untimed run warms up. With --info
+prints the package's version and the instruction sets that the library was compiled for; the library
+is the package's own unless LLAMA_CPP_LIB_PATH names another folder.
 """
 
 import argparse
@@ -42,7 +44,8 @@ def decode(context, tokens, step):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--info", action="store_true")
     parser.add_argument("-p", "--prompt", type=int, default=512)
     parser.add_argument("-n", "--generate", type=int, default=128)
     parser.add_argument("-d", "--depth", type=int, default=0)
@@ -50,6 +53,11 @@ def main():
     parser.add_argument("--flash", type=int, default=0)
     parser.add_argument("--repack", type=int, default=1)
     args = parser.parse_args()
+    if args.info:
+        print(f"llama-cpp-python {L.__version__}: {L.llama_print_system_info().decode()}")
+        return
+    if not args.model:
+        parser.error("a model is needed")
     model, context = load(args)
     vocab = L.llama_vocab_n_tokens(L.llama_model_get_vocab(model))
     random.seed(1)
