@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
 use super::super::columns::Column;
-use super::tail::{Row, Tail};
+use super::tail::{Row, Tail, fetch};
 use super::unpack::{Scales, Weights};
 
 /// # Safety
@@ -83,6 +83,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
         for g in 0..p.k.div_ceil(GROUP) {
             for r in 0..R {
                 let group = rows[r].group::<W>(g);
+                fetch(group.wrapping_add(R * p.w_stride), W::GROUP_BYTES);
                 let scales = W::scales(group);
                 let mut factors = [[_mm256_setzero_ps(); 2]; T];
                 for t in 0..T {

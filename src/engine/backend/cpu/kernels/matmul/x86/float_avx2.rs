@@ -12,6 +12,7 @@ use super::super::columns::Column;
 use super::dot_avx2::reduce;
 use super::fill::{Shape, Tile};
 use super::panel;
+use super::tail::fetch;
 use super::tile_avx2::row_masks;
 use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack_float::Floats;
@@ -65,6 +66,7 @@ unsafe fn dot_columns<W: Floats, const T: usize>(
             let mut acc = [[_mm256_setzero_ps(); CHAINS]; T];
             let mut i = 0;
             while i + 8 * CHAINS <= p.k {
+                fetch(w.wrapping_add(p.w_stride + i * W::BYTES), 8 * CHAINS * W::BYTES);
                 for c in 0..CHAINS {
                     let e = i + 8 * c;
                     let w = W::load8(w.add(e * W::BYTES));

@@ -11,6 +11,7 @@ use super::super::Product;
 use super::super::columns::Column;
 use super::fill::{Shape, Tile};
 use super::panel;
+use super::tail::fetch;
 use super::tile_avx512::{ROWS, TileRows, VECTORS, row_masks};
 use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack_float::Floats;
@@ -51,6 +52,7 @@ unsafe fn dot_columns<W: Floats, const T: usize>(
             let mut acc = [[_mm512_setzero_ps(); CHAINS]; T];
             let mut i = 0;
             while i + 16 * CHAINS <= p.k {
+                fetch(w.wrapping_add(p.w_stride + i * W::BYTES), 16 * CHAINS * W::BYTES);
                 for c in 0..CHAINS {
                     let e = i + 16 * c;
                     let w = W::load16(w.add(e * W::BYTES));

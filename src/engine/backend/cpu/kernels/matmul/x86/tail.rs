@@ -1,10 +1,21 @@
 //! The end of a row whose length is no multiple of a group.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::mem::MaybeUninit;
 
 use super::super::Product;
 use super::super::activations::GROUP;
 use super::unpack::Weights;
+
+/// Asks for weights that are needed later. Rows are too short for the processor's own prefetching to
+/// get far ahead, and unpacking leaves it too few loads in flight.
+#[inline(always)]
+pub(super) fn fetch(weights: *const u8, bytes: usize) {
+    for offset in (0..bytes).step_by(64) {
+        // SAFETY: fetching needs SSE only, and never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(weights.wrapping_add(offset).cast()) };
+    }
+}
 
 /// Bytes of the largest group.
 const LARGEST_GROUP: usize = 8 * 34;
