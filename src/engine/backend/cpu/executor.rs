@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::base::clock::now_ns;
 use crate::engine::backend::device::{
     BoundNode, BoundTensor, DeviceError, Interval, Program, Ticket,
@@ -46,12 +48,19 @@ struct HostProgram {
 // SAFETY: the addresses point into buffers that the program holds; `HostBuffer` is `Send + Sync`.
 unsafe impl Send for HostProgram {}
 
+/// What scratch is made of: kernels load it in vectors that must not straddle lines.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct CacheLine([u8; 64]);
+
+const _: () = assert!(align_of::<CacheLine>() >= matmul::SCRATCH_ALIGN);
+
 /// See the module.
 pub(in crate::engine::backend) struct Executor {
     device: String,
     threads: Threads,
     isa: Isa,
-    scratch: Vec<u128>,
+    scratch: Vec<CacheLine>,
     next_ticket: u64,
     intervals: VecDeque<Interval>,
 }
@@ -89,7 +98,7 @@ impl Executor {
     }
 
     pub(in crate::engine::backend) fn scratch_bytes(&self) -> usize {
-        self.scratch.len() * size_of::<u128>()
+        self.scratch.len() * size_of::<CacheLine>()
     }
 
     /// Checks every tensor against its buffer and every operation against the kernels.
@@ -139,7 +148,7 @@ impl Executor {
         let workers = pool.threads();
         let need = checked.iter().map(|n| scratch_bytes(n, workers)).max().unwrap_or(0);
         if need > self.scratch_bytes() {
-            self.scratch = vec![0; need.div_ceil(size_of::<u128>())];
+            self.scratch = vec![CacheLine::zeroed(); need.div_ceil(size_of::<CacheLine>())];
         }
         Ok(Program(Box::new(HostProgram { nodes: checked, pool, _buffers: held })))
     }

@@ -139,6 +139,7 @@ pub unsafe fn mul_mat(
     scratch: *mut u8,
     x_is_ready: bool,
 ) {
+    assert_eq!(scratch.align_offset(SCRATCH_ALIGN), 0, "products need aligned scratch");
     if w.dtype.is_quantised() && !x_is_ready {
         // SAFETY: passed on.
         unsafe { prepare_x(wk, isa, w.dtype, x, scratch) };
@@ -175,6 +176,7 @@ pub unsafe fn mul_mat_id(
     scratch: *mut u8,
     x_is_ready: bool,
 ) {
+    assert_eq!(scratch.align_offset(SCRATCH_ALIGN), 0, "products need aligned scratch");
     let (n, n_expert) = (w.ne[1], w.ne[2]);
     let prepared = prepared_bytes(w.dtype, w.ne[0], x.rows());
     let pairs = ids.rows() * ids.ne[0];
