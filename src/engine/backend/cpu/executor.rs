@@ -254,13 +254,14 @@ fn shares_activations(before: Option<&HostNode>, node: &HostNode) -> bool {
 
 fn run(pool: &ThreadPool, isa: Isa, nodes: &[HostNode], scratch: Scratch) {
     pool.run(&|wk: &Worker| {
+        let mut angles = rope::RopeAngles::default();
         for node in nodes {
             // Borrowing the whole struct keeps the closure `Sync`.
             let scratch = &scratch;
             // SAFETY: `compile` checked every tensor against its buffer, results lie in writable
             // memory, the arena keeps live tensors apart, `&mut` of the device keeps others out,
             // and the scratch was sized for the largest node.
-            unsafe { execute(wk, isa, node, scratch.0) };
+            unsafe { execute(wk, isa, node, scratch.0, &mut angles) };
             wk.barrier();
         }
     });
@@ -271,7 +272,13 @@ fn run(pool: &ThreadPool, isa: Isa, nodes: &[HostNode], scratch: Scratch) {
 /// # Safety
 /// The contract of [`super::kernels`] for every tensor of the node; `scratch` holds
 /// [`scratch_bytes`].
-unsafe fn execute(wk: &Worker, isa: Isa, node: &HostNode, scratch: *mut [u8]) {
+unsafe fn execute(
+    wk: &Worker,
+    isa: Isa,
+    node: &HostNode,
+    scratch: *mut [u8],
+    angles: &mut rope::RopeAngles,
+) {
     let (src, dst, ready) = (&node.src, node.dst, node.x_is_ready);
     // SAFETY: the caller vouches for the node; the operand counts were checked when the graph was
     // built.
@@ -284,7 +291,7 @@ unsafe fn execute(wk: &Worker, isa: Isa, node: &HostNode, scratch: *mut [u8]) {
             }
             Op::RmsNorm { eps } => norm::rms_norm(wk, isa, src[0], src[1], dst, eps),
             Op::Rope(ref p) => {
-                rope::rope(wk, isa, src[0], src[1], src.get(2).copied(), dst, p);
+                rope::rope(wk, isa, src[0], src[1], src.get(2).copied(), dst, p, angles);
             }
             Op::SetRows => rows::set_rows(wk, isa, src[0], src[1], dst),
             Op::FlashAttn { scale, softcap } => flash_attn::flash_attn(

@@ -1,16 +1,17 @@
 //! Rows of any element type to `f32`, and `f32` rows to the types a KV cache can have.
 //!
-//! The plain types, Q8_0 and Q4_0 have vector code here because attention reads them all the time;
-//! the others go through the scalar code of [`crate::engine::tensor`].
+//! What a KV cache can be made of has vector code here, because attention reads it all the time; the
+//! others go through the scalar code of [`crate::engine::tensor`].
 
 use std::slice;
 
 use half::{bf16, f16};
 
 use super::simd::Simd;
+use crate::engine::tensor::formats::IQ4_VALUES;
 use crate::engine::tensor::{DType, dequantize, quantize};
 
-/// Elements per block of Q8_0 and Q4_0.
+/// Elements per block of the formats below.
 const BLOCK: usize = 32;
 
 /// Widens the `n` elements at `src` into `dst`.
@@ -26,18 +27,51 @@ pub(super) unsafe fn row_to_f32<S: Simd>(
     dst: *mut f32,
     n: usize,
 ) {
-    // SAFETY: the caller vouches for both rows; each helper reads and writes just them.
-    unsafe {
-        match dtype {
-            DType::F32 => std::ptr::copy_nonoverlapping(src, dst.cast::<u8>(), n * 4),
-            DType::F16 => widen(s, src, dst, n, |p| s.load_f16(p), |b| f16::from_bits(b).to_f32()),
-            DType::BF16 => {
-                widen(s, src, dst, n, |p| s.load_bf16(p), |b| bf16::from_bits(b).to_f32());
+    // SAFETY: the caller vouches for both rows.
+    unsafe { rows_to_f32(s, dtype, src, 0, dst, 0, n, 1) }
+}
+
+/// Widens `rows` rows of `n` elements, `src_stride` bytes apart, into rows `dst_stride` floats apart.
+///
+/// # Safety
+/// As [`row_to_f32`] for every row.
+#[inline(always)]
+pub(super) unsafe fn rows_to_f32<S: Simd>(
+    s: S,
+    dtype: DType,
+    src: *const u8,
+    src_stride: usize,
+    dst: *mut f32,
+    dst_stride: usize,
+    n: usize,
+    rows: usize,
+) {
+    // The type is looked at once: rows of a head are short.
+    macro_rules! each {
+        ($convert:expr) => {
+            for row in 0..rows {
+                // SAFETY: the caller vouches for each row; each helper reads and writes just it.
+                unsafe { $convert(src.add(row * src_stride), dst.add(row * dst_stride)) }
             }
-            DType::Q8_0 => q8_0(s, src, dst, n),
-            DType::Q4_0 => q4_0(s, src, dst, n),
-            _ => scalar_to_f32(dtype, src, dst, n),
-        }
+        };
+    }
+    match dtype {
+        DType::F32 => each!(|src: *const u8, dst: *mut f32| {
+            std::ptr::copy_nonoverlapping(src, dst.cast::<u8>(), n * 4);
+        }),
+        DType::F16 => each!(|src, dst| {
+            widen(s, src, dst, n, |p| s.load_f16(p), |b| f16::from_bits(b).to_f32());
+        }),
+        DType::BF16 => each!(|src, dst| {
+            widen(s, src, dst, n, |p| s.load_bf16(p), |b| bf16::from_bits(b).to_f32());
+        }),
+        DType::Q8_0 => each!(|src, dst| q8_0(s, src, dst, n)),
+        DType::Q4_0 => each!(|src, dst| Nibbles::Q4_0.widen(s, src, dst, n)),
+        DType::Q4_1 => each!(|src, dst| Nibbles::Q4_1.widen(s, src, dst, n)),
+        DType::Q5_0 => each!(|src, dst| Nibbles::Q5_0.widen(s, src, dst, n)),
+        DType::Q5_1 => each!(|src, dst| Nibbles::Q5_1.widen(s, src, dst, n)),
+        DType::IQ4_NL => each!(|src, dst| Nibbles::IQ4_NL.widen(s, src, dst, n)),
+        _ => each!(|src, dst| scalar_to_f32(dtype, src, dst, n)),
     }
 }
 
@@ -89,6 +123,13 @@ unsafe fn widen<S: Simd>(
     one: impl Fn(u16) -> f32,
 ) {
     let mut i = 0;
+    while i + 4 * S::W <= n {
+        for i in (i..i + 4 * S::W).step_by(S::W) {
+            // SAFETY: a vector from `i` ends at or below `n`.
+            unsafe { s.store(dst.add(i), wide(src.add(2 * i))) }
+        }
+        i += 4 * S::W;
+    }
     while i + S::W <= n {
         // SAFETY: a vector from `i` ends at or below `n`.
         unsafe { s.store(dst.add(i), wide(src.add(2 * i))) }
@@ -130,26 +171,66 @@ unsafe fn q8_0<S: Simd>(s: S, src: *const u8, dst: *mut f32, n: usize) {
     }
 }
 
-/// Q4_0: a scale and 16 bytes; low nibbles are elements 0 to 15, high nibbles 16 to 31, both less 8.
-///
-/// # Safety
-/// As [`row_to_f32`].
-#[inline(always)]
-unsafe fn q4_0<S: Simd>(s: S, src: *const u8, dst: *mut f32, n: usize) {
-    for b in 0..n / BLOCK {
-        // SAFETY: block `b` is inside the row on both sides.
-        unsafe {
-            let block = src.add(b * DType::Q4_0.block_bytes());
-            let scale = s.splat(block_scale(block));
-            let packed = block.add(2).cast::<[u8; 16]>().read_unaligned();
-            let mut values = [0_i8; BLOCK];
-            for (i, byte) in packed.into_iter().enumerate() {
-                values[i] = (byte & 15) as i8 - 8;
-                values[i + 16] = (byte >> 4) as i8 - 8;
-            }
-            for i in (0..BLOCK).step_by(S::W) {
-                let x = s.load_i8(values.as_ptr().add(i).cast());
-                s.store(dst.add(b * BLOCK + i), s.mul(x, scale));
+/// A format of 32 elements in 16 bytes of nibbles: low nibbles are elements 0 to 15, high ones 16 to
+/// 31. Before them stand an F16 scale, in some formats an F16 minimum, and in some a fifth bit of each
+/// element. All products of a level and a scale are exact, so that any order of rounding agrees.
+#[derive(Clone, Copy)]
+struct Nibbles {
+    /// What a nibble means, less the fifth bit.
+    levels: [i8; 16],
+    has_minimum: bool,
+    has_fifth_bit: bool,
+}
+
+impl Nibbles {
+    /// Levels in order from `lowest`.
+    const fn counting(lowest: i8, has_minimum: bool, has_fifth_bit: bool) -> Self {
+        let mut levels = [lowest; 16];
+        let mut i = 1;
+        while i < 16 {
+            levels[i] = levels[i - 1] + 1;
+            i += 1;
+        }
+        Self { levels, has_minimum, has_fifth_bit }
+    }
+
+    const Q4_0: Self = Self::counting(-8, false, false);
+    const Q4_1: Self = Self::counting(0, true, false);
+    const Q5_0: Self = Self::counting(-16, false, true);
+    const Q5_1: Self = Self::counting(0, true, true);
+    const IQ4_NL: Self = Self { levels: IQ4_VALUES, has_minimum: false, has_fifth_bit: false };
+
+    /// Widens a row.
+    ///
+    /// # Safety
+    /// As [`row_to_f32`], for the format that `self` describes.
+    #[inline(always)]
+    unsafe fn widen<S: Simd>(self, s: S, src: *const u8, dst: *mut f32, n: usize) {
+        let bits_at = if self.has_minimum { 4 } else { 2 };
+        let levels_at = bits_at + if self.has_fifth_bit { 4 } else { 0 };
+        for b in 0..n / BLOCK {
+            // SAFETY: block `b` is inside the row on both sides.
+            unsafe {
+                let block = src.add(b * (levels_at + BLOCK / 2));
+                let scale = s.splat(block_scale(block));
+                let minimum =
+                    s.splat(if self.has_minimum { block_scale(block.add(2)) } else { 0.0 });
+                let fifth = if self.has_fifth_bit {
+                    u32::from_le_bytes(block.add(bits_at).cast::<[u8; 4]>().read_unaligned())
+                } else {
+                    0
+                };
+                for i in (0..BLOCK / 2).step_by(S::W) {
+                    let (low, high) = s.nibbles(block.add(levels_at + i), &self.levels);
+                    for (at, level) in [(i, low), (i + BLOCK / 2, high)] {
+                        let level = if self.has_fifth_bit {
+                            s.add(level, s.bits(fifth >> at, 16.0))
+                        } else {
+                            level
+                        };
+                        s.store(dst.add(b * BLOCK + at), s.fma(level, scale, minimum));
+                    }
+                }
             }
         }
     }

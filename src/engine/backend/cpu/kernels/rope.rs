@@ -12,8 +12,65 @@ use crate::engine::graph::{RopeMode, RopeParams};
 /// Elements of a head that can turn; no published model has heads this wide.
 const MAX_DIMS: usize = 1024;
 
+/// Tables that are kept: a model has one set of parameters, or one for windows and one for the rest.
+const TABLES: usize = 2;
+
+/// The angles of a run of nodes, for one worker: queries and keys of all layers turn by the same
+/// ones, so that each is computed once.
+///
+/// It must not outlive the run: it remembers the address of the factors, not what they are.
+#[derive(Default)]
+pub struct RopeAngles {
+    tables: Vec<Table>,
+}
+
+impl RopeAngles {
+    /// The table for these parameters, empty if it is new.
+    fn table(&mut self, params: &RopeParams, factors: Option<&[f32]>) -> &mut Table {
+        let key = (*params, factors.map(<[f32]>::as_ptr));
+        let found = self.tables.iter().position(|t| t.key == key);
+        let at = found.unwrap_or_else(|| {
+            self.tables.truncate(TABLES - 1);
+            let frequencies = Frequencies::new(params);
+            self.tables.insert(0, Table { key, frequencies, tokens: Vec::new() });
+            0
+        });
+        &mut self.tables[at]
+    }
+}
+
+/// The angles of one set of parameters.
+struct Table {
+    key: (RopeParams, Option<*const f32>),
+    frequencies: Frequencies,
+    /// For each token of the batch its position and its angles, once they were needed.
+    tokens: Vec<Option<(i32, Angles)>>,
+}
+
+impl Table {
+    fn angles(
+        &mut self,
+        token: usize,
+        position: i32,
+        factors: Option<&[f32]>,
+        params: &RopeParams,
+    ) -> &Angles {
+        if token >= self.tokens.len() {
+            self.tokens.resize_with(token + 1, || None);
+        }
+        let slot = &mut self.tokens[token];
+        if slot.as_ref().is_none_or(|(at, _)| *at != position) {
+            *slot = None;
+        }
+        let frequencies = &self.frequencies;
+        &slot.get_or_insert_with(|| (position, frequencies.turn(position, factors, params))).1
+    }
+}
+
 /// Rotates heads by position: `x` F32 `(d, n_head, t)`, `positions` I32 `(t)`, `factors` F32
 /// `(n_dims / 2)` divisors of the frequencies → `dst` of the shape of `x`, which may be `x` itself.
+///
+/// `angles` is this worker's own.
 ///
 /// # Safety
 /// As the contract of [`super`].
@@ -25,6 +82,7 @@ pub unsafe fn rope(
     factors: Option<TensorRef>,
     dst: TensorRef,
     params: &RopeParams,
+    angles: &mut RopeAngles,
 ) {
     assert!(params.n_dims <= MAX_DIMS.min(x.ne[0]), "{} of {} dims", params.n_dims, x.ne[0]);
     let (n_head, half) = (x.ne[1], params.n_dims / 2);
@@ -32,16 +90,10 @@ pub unsafe fn rope(
     let (positions, factors) = unsafe {
         (positions.i32s(), factors.map(|f| std::slice::from_raw_parts(f.ptr.cast::<f32>(), half)))
     };
-    let frequencies = Frequencies::new(params);
-    let mut angles = Angles { cos: [0.0; MAX_DIMS], sin: [0.0; MAX_DIMS] };
-    let mut at = None;
-    // Heads of one token stand together, so that a worker computes its angles once.
+    let table = angles.table(params, factors);
     for i in wk.share(n_head * x.ne[2], 1) {
         let (head, token) = (i % n_head, i / n_head);
-        if at != Some(token) {
-            frequencies.turn(positions[token], factors, params, &mut angles);
-            at = Some(token);
-        }
+        let angles = table.angles(token, positions[token], factors, params);
         // SAFETY: head and token are below the extents of both tensors.
         unsafe {
             let kernel = Rotate {
@@ -50,7 +102,7 @@ pub unsafe fn rope(
                 d: x.ne[0],
                 n_dims: params.n_dims,
                 mode: params.mode,
-                angles: &angles,
+                angles,
             };
             dispatch(isa, kernel);
         }
@@ -61,8 +113,8 @@ pub unsafe fn rope(
 /// [`RopeMode::Neox`]; by element, the sine of a pair's first element negated, for
 /// [`RopeMode::Norm`].
 struct Angles {
-    cos: [f32; MAX_DIMS],
-    sin: [f32; MAX_DIMS],
+    cos: Vec<f32>,
+    sin: Vec<f32>,
 }
 
 /// What does not depend on the position.
@@ -96,7 +148,8 @@ impl Frequencies {
         Self { base, ramp: (low, high), magnitude }
     }
 
-    fn turn(&self, position: i32, factors: Option<&[f32]>, p: &RopeParams, to: &mut Angles) {
+    fn turn(&self, position: i32, factors: Option<&[f32]>, p: &RopeParams) -> Angles {
+        let mut to = Angles { cos: vec![0.0; p.n_dims], sin: vec![0.0; p.n_dims] };
         let (low, high) = self.ramp;
         for i in 0..p.n_dims / 2 {
             let far = position as f32 * self.base[i] / factors.map_or(1.0, |f| f[i]);
@@ -118,6 +171,7 @@ impl Frequencies {
                 }
             }
         }
+        to
     }
 }
 

@@ -5,6 +5,7 @@
 //! are read through strides, as rows of the cache. Quantised ones are widened, never is the query
 //! narrowed: results depend on the cache's precision alone.
 
+mod few;
 mod gemm;
 mod plan;
 mod tile;
@@ -83,13 +84,16 @@ pub unsafe fn flash_attn(
                 Tile { plan: &plan, q, k, v, mask, scale, softcap, heads, tokens, split, buffers };
             dispatch(isa, work);
             for row in 0..tokens.1 * plan.group * heads.1 {
-                let (head, token) = plan.row(row, heads.0, tokens);
-                let o = buffers.o.add(row * plan.dv_padded);
-                let (max, sum) = (*buffers.max.add(row), *buffers.sum.add(row));
+                let (head, row) = (row / (tokens.1 * plan.group), row % (tokens.1 * plan.group));
+                let (at, head) = (head * plan.head_rows + row, heads.0 + head);
+                let (head, token) =
+                    (head * plan.group + row % plan.group, tokens.0 + row / plan.group);
+                let o = buffers.o.add(at * plan.dv_padded);
+                let (max, sum) = (*buffers.max.add(at), *buffers.sum.add(at));
                 if plan.splits == 1 {
                     let to = dst.row(head, token, 0).cast();
-                    let partial = Partial { o, max, sum };
-                    dispatch(isa, Merge { partials: &[partial], to, n: v.ne[0] });
+                    let partials = &mut [Partial { o, max, sum, weight: 0.0 }];
+                    dispatch(isa, Merge { partials, to, n: v.ne[0] });
                 } else {
                     let row = (token * n_head + head) * plan.splits + split.0;
                     let to = partials.add(row * plan.partial_len());
@@ -120,29 +124,31 @@ unsafe fn merge_splits(wk: &Worker, isa: Isa, plan: &Plan, partials: *mut f32, d
             // SAFETY: as the caller vouches.
             unsafe {
                 let o = partials.add((row * plan.splits + split) * plan.partial_len());
-                Partial { o, max: *o.add(plan.dv_padded), sum: *o.add(plan.dv_padded + 1) }
+                let (max, sum) = (*o.add(plan.dv_padded), *o.add(plan.dv_padded + 1));
+                Partial { o, max, sum, weight: 0.0 }
             }
         }));
         // SAFETY: `row` is a row of the result, which this worker alone writes.
         unsafe {
             let to = dst.row(row % n_head, row / n_head, 0).cast();
-            dispatch(isa, Merge { partials: &parts, to, n: dst.ne[0] });
+            dispatch(isa, Merge { partials: &mut parts, to, n: dst.ne[0] });
         }
     }
 }
 
 /// What one part of the context gave a query row.
-#[derive(Clone, Copy)]
 struct Partial {
     /// Values weighted by `exp(score - max)`, not divided by their sum.
     o: *const f32,
     max: f32,
     sum: f32,
+    /// The factor on `o` in the result.
+    weight: f32,
 }
 
 /// The normalised sum of partial results, `n` floats at `to`.
 struct Merge<'a> {
-    partials: &'a [Partial],
+    partials: &'a mut [Partial],
     to: *mut f32,
     n: usize,
 }
@@ -156,13 +162,17 @@ impl Kernel for Merge<'_> {
         // A part that saw nothing has a maximum of −∞ and fades to 0; if none saw anything, the
         // shift must not be −∞ too.
         let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
-        let total: f32 = self.partials.iter().map(|p| p.sum * (p.max - shift).exp()).sum();
+        let mut total = 0.0;
+        for p in self.partials.iter_mut() {
+            p.weight = (p.max - shift).exp();
+            total += p.sum * p.weight;
+        }
         let inverse = if total > 0.0 { 1.0 / total } else { 0.0 };
         for i in (0..self.n).step_by(S::W) {
             let len = (self.n - i).min(S::W);
             let mut acc = s.splat(0.0);
-            for p in self.partials {
-                let weight = s.splat((p.max - shift).exp() * inverse);
+            for p in self.partials.iter() {
+                let weight = s.splat(p.weight * inverse);
                 // SAFETY: partial rows are padded to whole vectors.
                 acc = s.fma(unsafe { s.load(p.o.add(i)) }, weight, acc);
             }

@@ -3,8 +3,14 @@
 /// Keys that are widened at a time.
 pub(super) const BLOCK: usize = 64;
 
+/// Elements of a key that stand together where query rows are few.
+pub(super) const PANEL: usize = 64;
+
 /// Query rows of a tile: enough to make widening a block of keys cheap beside using it.
 const TILE_ROWS: usize = 128;
+
+/// Query rows of one key head up to which they stand in the lanes of vectors.
+const FEW_ROWS: usize = 16;
 
 /// Tokens of a tile at most: more would look at more masked blocks than needed.
 const TILE_TOKENS: usize = 64;
@@ -31,25 +37,36 @@ pub(super) struct Plan {
     pub(super) tiles: usize,
     /// Parts that the context is split into, for each tile and head.
     pub(super) splits: usize,
+    /// Query rows of a key head are few, and stand in the lanes of vectors.
+    pub(super) few: bool,
+    /// Rows of the buffers per key head: the query rows, rounded up to whole vectors or to a power
+    /// of two if they are few.
+    pub(super) head_rows: usize,
     /// Length of a query or key row, rounded up to a whole number of vectors.
     pub(super) d_padded: usize,
     /// Length of a value row, rounded up likewise.
     pub(super) dv_padded: usize,
 }
 
-/// One worker's buffers, in floats; `rows` is the rows of a tile, or of one key head for `scores`.
+/// One worker's buffers, in floats; `rows` is the rows of a tile, or of one key head for `scores`,
+/// `bias` and `fade`.
 #[derive(Clone, Copy)]
 pub(super) struct Buffers {
-    /// Query rows, `(d_padded, rows)`.
+    /// Query rows, `(d_padded, rows)`; see [`super::few`] for another order.
     pub(super) q: *mut f32,
     /// Keys of a block, `(d_padded, BLOCK)`.
     pub(super) k: *mut f32,
     /// The same transposed, `(BLOCK, d_padded)`.
     pub(super) k_columns: *mut f32,
-    /// Values of a block, `(dv_padded, BLOCK)`.
+    /// Values of a block, `(dv_padded, BLOCK)`. Where rows are few, they take the place of the keys:
+    /// both together would push each other out of the first-level cache.
     pub(super) v: *mut f32,
-    /// Scores, then weights, `(BLOCK, rows)`.
+    /// Scores, then weights, `(BLOCK, rows)`, or `(rows, BLOCK)` where rows are few.
     pub(super) scores: *mut f32,
+    /// The mask of a block in the order of `scores`, where rows are few.
+    pub(super) bias: *mut f32,
+    /// What the sums of earlier blocks have to be multiplied by, `(rows)`.
+    pub(super) fade: *mut f32,
     /// Weighted sums of values, `(dv_padded, rows)`.
     pub(super) o: *mut f32,
     /// Largest score so far, `(rows)`.
@@ -88,6 +105,8 @@ impl Plan {
         let splits =
             if items >= 4 * workers { 1 } else { (workers / gcd(items, workers)).min(parts) };
         let padded = |n: usize| n.next_multiple_of(LINE);
+        let rows = group * tokens;
+        let few = rows <= FEW_ROWS;
         Self {
             group,
             heads,
@@ -95,21 +114,26 @@ impl Plan {
             tokens,
             tiles,
             splits,
+            few,
+            head_rows: if few { rows.next_power_of_two() } else { rows },
             d_padded: padded(d),
             dv_padded: padded(dv),
         }
     }
 
     /// Lengths of the buffers in the order of [`Buffers`].
-    fn lengths(&self) -> [usize; 8] {
-        let rows = self.group * self.tokens * self.heads;
-        let k = BLOCK * self.d_padded;
+    fn lengths(&self) -> [usize; 10] {
+        let (head, rows) = (self.head_rows, self.head_rows * self.heads);
+        let k = BLOCK * self.d_padded.next_multiple_of(PANEL);
+        let v = BLOCK * self.dv_padded;
         let lengths = [
             rows * self.d_padded,
-            k,
-            k,
-            BLOCK * self.dv_padded,
-            rows * BLOCK,
+            if self.few { k.max(v) } else { k },
+            if self.few { 0 } else { k },
+            if self.few { 0 } else { v },
+            head * BLOCK,
+            if self.few { head * BLOCK } else { 0 },
+            head,
             rows * self.dv_padded,
             rows,
             rows,
@@ -132,37 +156,26 @@ impl Plan {
         if self.splits > 1 { rows * self.splits * self.partial_len() } else { 0 }
     }
 
-    /// Query head and token, from those of its tile, of row `row` of a tile's buffers: the head
-    /// within its group is fastest, then the token, then the key head.
-    pub(super) fn row(
-        &self,
-        row: usize,
-        heads_from: usize,
-        tokens: (usize, usize),
-    ) -> (usize, usize) {
-        let (in_group, rest) = (row % self.group, row / self.group);
-        let (token, head_kv) = (rest % tokens.1, rest / tokens.1);
-        ((heads_from + head_kv) * self.group + in_group, tokens.0 + token)
-    }
-
     /// Cuts one worker's buffers out of the memory at `base`.
     ///
     /// # Safety
     /// `base` has room for [`Plan::worker_len`] floats.
     pub(super) unsafe fn buffers(&self, base: *mut f32) -> Buffers {
         let mut next = base;
-        let [q, k, k_columns, v, scores, o, max, sum] = self.lengths().map(|n| {
+        let [q, k, k_columns, v, scores, bias, fade, o, max, sum] = self.lengths().map(|n| {
             let this = next;
             // SAFETY: the lengths add up to `worker_len`.
             next = unsafe { next.add(n) };
             this
         });
-        Buffers { q, k, k_columns, v, scores, o, max, sum }
+        let v = if self.few { k } else { v };
+        Buffers { q, k, k_columns, v, scores, bias, fade, o, max, sum }
     }
 }
 
 impl Buffers {
-    /// The buffers of the rows from `row` on; those of a block of keys stay the same.
+    /// The buffers of the rows from `row` on; those of a block of keys stay the same, as do those that
+    /// one key head after the other uses.
     ///
     /// # Safety
     /// The buffers have more than `row` rows.

@@ -10,14 +10,11 @@ use std::slice;
 
 use half::f16;
 
-use super::super::convert::row_to_f32;
+use super::super::convert::rows_to_f32;
 use super::super::simd::{Kernel, Simd};
 use super::gemm::Gemm;
 use super::plan::{BLOCK, Buffers, Plan};
 use crate::engine::backend::cpu::TensorRef;
-
-/// From this many query rows on, transposing the keys costs less than summing across lanes.
-const TRANSPOSE_ROWS: usize = 12;
 
 /// `-inf` as an IEEE half float.
 const NEG_INFINITY: u16 = 0xFC00;
@@ -47,7 +44,7 @@ pub(super) struct Tile<'a> {
 
 /// What the mask says of a block of keys.
 #[derive(Clone, Copy, PartialEq)]
-enum Sight {
+pub(super) enum Sight {
     /// No row sees a key of it.
     None,
     /// Every row sees every key, without a bias.
@@ -60,7 +57,8 @@ impl Kernel for Tile<'_> {
     type Out = ();
 
     /// Leaves the unnormalised sums in `buffers.o`, the maxima in `buffers.max` and the sums of
-    /// weights in `buffers.sum`; see [`Plan::row`] for the order of rows.
+    /// weights in `buffers.sum`. Rows of a key head stand together, the head within its group
+    /// fastest, then the token.
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let (first, n) = self.heads;
@@ -81,6 +79,9 @@ impl Kernel for Tile<'_> {
                 continue;
             }
             if mine.contains(&seen) {
+                if self.plan.few {
+                    self.bias(s, &keys, sight);
+                }
                 // All heads of a block before the next one: together they are one stretch of memory.
                 for head in first..first + n {
                     self.head(head).block(s, &keys, sight);
@@ -99,8 +100,9 @@ impl<'a> Tile<'a> {
     #[inline(always)]
     fn head(&self, index: usize) -> Head<'_, 'a> {
         let rows = self.tokens.1 * self.plan.group;
-        // SAFETY: the buffers hold this many rows for each head of the tile.
-        let buffers = unsafe { self.buffers.at_row(self.plan, (index - self.heads.0) * rows) };
+        let first = (index - self.heads.0) * self.plan.head_rows;
+        // SAFETY: the buffers hold `head_rows` rows for each head of the tile.
+        let buffers = unsafe { self.buffers.at_row(self.plan, first) };
         Head { tile: self, index, rows, buffers }
     }
 
@@ -114,12 +116,12 @@ impl<'a> Tile<'a> {
         self.blocks().filter(|keys| self.sight(keys) != Sight::None).count()
     }
 
-    fn each_token(&self) -> Range<usize> {
+    pub(super) fn each_token(&self) -> Range<usize> {
         self.tokens.0..self.tokens.0 + self.tokens.1
     }
 
     /// The mask of `keys` for one token.
-    fn mask_row(&self, token: usize, keys: &Range<usize>) -> &[u16] {
+    pub(super) fn mask_row(&self, token: usize, keys: &Range<usize>) -> &[u16] {
         // SAFETY: the mask is F16 with a row per token and a column per key; nobody writes it.
         unsafe {
             let row = self.mask.row(token, 0, 0).cast::<u16>();
@@ -142,13 +144,13 @@ impl<'a> Tile<'a> {
 }
 
 /// The query rows of a tile that share one key head.
-struct Head<'a, 'b> {
-    tile: &'a Tile<'b>,
+pub(super) struct Head<'a, 'b> {
+    pub(super) tile: &'a Tile<'b>,
     /// The key head.
-    index: usize,
+    pub(super) index: usize,
     /// Query rows: `token * group + head` of the group.
-    rows: usize,
-    buffers: Buffers,
+    pub(super) rows: usize,
+    pub(super) buffers: Buffers,
 }
 
 impl Head<'_, '_> {
@@ -156,10 +158,14 @@ impl Head<'_, '_> {
     #[inline(always)]
     fn start<S: Simd>(&self, s: S) {
         let (tile, rows) = (self.tile, self.rows);
-        let Plan { group, d_padded, dv_padded, .. } = *tile.plan;
+        let Plan { group, d_padded, dv_padded, few, head_rows, .. } = *tile.plan;
         let (d, scale) = (tile.q.ne[0], s.splat(tile.scale));
         for row in 0..rows {
             let (token, head) = (tile.tokens.0 + row / group, self.index * group + row % group);
+            if few {
+                self.lay_out_row::<S>(row, token, head);
+                continue;
+            }
             for i in (0..d_padded).step_by(S::W) {
                 let n = d.saturating_sub(i).min(S::W);
                 // SAFETY: head and token exist, `i + n <= d`, and the buffer's rows are `d_padded`
@@ -170,11 +176,11 @@ impl Head<'_, '_> {
                 }
             }
         }
-        // SAFETY: the buffers have at least `rows` rows.
+        // SAFETY: the buffers have `head_rows` rows.
         unsafe {
             self.buffers.o.write_bytes(0, rows * dv_padded);
-            slice::from_raw_parts_mut(self.buffers.max, rows).fill(f32::NEG_INFINITY);
-            slice::from_raw_parts_mut(self.buffers.sum, rows).fill(0.0);
+            slice::from_raw_parts_mut(self.buffers.max, head_rows).fill(f32::NEG_INFINITY);
+            slice::from_raw_parts_mut(self.buffers.sum, head_rows).fill(0.0);
         }
     }
 
@@ -184,26 +190,29 @@ impl Head<'_, '_> {
         let Plan { dv_padded, .. } = *self.tile.plan;
         let rows = self.rows;
         let padded = keys.len().next_multiple_of(16);
-        self.scores(s, rows, keys, padded);
-        self.cap_and_mask(s, rows, keys, padded, sight);
-        self.soft_max(s, rows, padded);
-        // SAFETY: buffers hold `rows` rows and BLOCK keys; weights of padding are 0 and its values
-        // are cleared by `widen`.
+        let Buffers { scores, v, o, fade, .. } = self.buffers;
+        let (m, n, k) = (rows, dv_padded, keys.len());
+        let (a, b, c, fade) = (scores, v, o, Some(fade.cast_const()));
+        // SAFETY: buffers hold `head_rows` rows and BLOCK keys; weights of padding are 0 and its
+        // values are cleared by `widen`.
         unsafe {
-            widen(s, &self.tile.v, self.index, keys, padded, self.buffers.v, dv_padded);
-            Gemm {
-                m: rows,
-                n: dv_padded,
-                k: keys.len(),
-                a: self.buffers.scores,
-                lda: BLOCK,
-                b: self.buffers.v,
-                ldb: dv_padded,
-                c: self.buffers.o,
-                ldc: dv_padded,
-                accumulate: true,
+            // The strides are constants in each branch, which the products are compiled for.
+            if self.tile.plan.few {
+                self.few_weights(s, keys, padded, sight);
+                widen(s, &self.tile.v, self.index, keys, padded, v, dv_padded);
+                let a_strides = (1, self.tile.plan.head_rows);
+                let gemm = Gemm { m, n, k, a, a_strides, b, ldb: n, c, ldc: n, fade };
+                let mut ahead = self.ahead(&self.tile.v, keys, gemm.steps::<S>());
+                gemm.run(s, &mut || ahead.step(s));
+                ahead.finish(s);
+            } else {
+                self.scores(s, rows, keys, padded);
+                self.cap_and_mask(s, rows, keys, padded, sight);
+                self.soft_max(s, rows, padded);
+                widen(s, &self.tile.v, self.index, keys, padded, v, dv_padded);
+                let a_strides = (BLOCK, 1);
+                Gemm { m, n, k, a, a_strides, b, ldb: n, c, ldc: n, fade }.run(s, &mut || ());
             }
-            .run(s);
         }
     }
 
@@ -215,33 +224,15 @@ impl Head<'_, '_> {
         // SAFETY: buffers hold `rows` rows of `d`, BLOCK keys of `d` and `rows` rows of BLOCK.
         unsafe {
             widen(s, &self.tile.k, self.index, keys, padded, k, d);
-            if rows < TRANSPOSE_ROWS {
-                for row in 0..rows {
-                    for key in (0..padded).step_by(S::W) {
-                        let x = s.dots(q.add(row * d), k.add(key * d), d, d);
-                        s.store(scores.add(row * BLOCK + key), x);
-                    }
-                }
-                return;
-            }
             for key in (0..padded).step_by(8) {
                 for i in (0..d).step_by(8) {
                     s.transpose8(k.add(key * d + i), d, k_columns.add(i * BLOCK + key), BLOCK);
                 }
             }
-            Gemm {
-                m: rows,
-                n: padded,
-                k: d,
-                a: q,
-                lda: d,
-                b: k_columns,
-                ldb: BLOCK,
-                c: scores,
-                ldc: BLOCK,
-                accumulate: false,
-            }
-            .run(s);
+            let (m, n, k) = (rows, padded, d);
+            let (a, b, c) = (q, k_columns, scores);
+            Gemm { m, n, k, a, a_strides: (d, 1), b, ldb: BLOCK, c, ldc: BLOCK, fade: None }
+                .run(s, &mut || ());
         }
     }
 
@@ -300,14 +291,13 @@ impl Head<'_, '_> {
         }
     }
 
-    /// Turns scores into weights relative to each row's new maximum, and rescales what the row has
-    /// gathered so far.
+    /// Turns scores into weights relative to each row's new maximum; `fade` is what that makes of the
+    /// row's earlier weights.
     #[inline(always)]
     fn soft_max<S: Simd>(&self, s: S, rows: usize, padded: usize) {
-        let dv = self.tile.plan.dv_padded;
-        let Buffers { scores, o, max, sum, .. } = self.buffers;
+        let Buffers { scores, fade, max, sum, .. } = self.buffers;
         for row in 0..rows {
-            // SAFETY: `row` is below `rows`, keys below BLOCK, columns below `dv`.
+            // SAFETY: `row` is below `rows`, keys below BLOCK.
             unsafe {
                 let line = scores.add(row * BLOCK);
                 let mut largest = s.load(line);
@@ -318,6 +308,7 @@ impl Head<'_, '_> {
                 let new = old.max(s.largest(largest));
                 if new == f32::NEG_INFINITY {
                     line.write_bytes(0, padded);
+                    *fade.add(row) = 1.0;
                     continue;
                 }
                 let shift = s.splat(new);
@@ -328,17 +319,10 @@ impl Head<'_, '_> {
                     total = s.add(total, weight);
                     s.store(p, weight);
                 }
+                let faded = if new == old { 1.0 } else { (old - new).exp() };
                 *max.add(row) = new;
-                if new == old {
-                    *sum.add(row) += s.sum(total);
-                    continue;
-                }
-                let fade = (old - new).exp();
-                *sum.add(row) = *sum.add(row) * fade + s.sum(total);
-                for i in (0..dv).step_by(S::W) {
-                    let p = o.add(row * dv + i);
-                    s.store(p, s.mul(s.load(p), s.splat(fade)));
-                }
+                *sum.add(row) = *sum.add(row) * faded + s.sum(total);
+                *fade.add(row) = faded;
             }
         }
     }
@@ -351,7 +335,7 @@ impl Head<'_, '_> {
 /// `x` is a live `(n, n_kv, n_head_kv)` with these keys and this head; `dst` has room for `padded`
 /// rows, and `n <= stride`.
 #[inline(always)]
-unsafe fn widen<S: Simd>(
+pub(super) unsafe fn widen<S: Simd>(
     s: S,
     x: &TensorRef,
     head: usize,
@@ -363,11 +347,11 @@ unsafe fn widen<S: Simd>(
     let n = x.ne[0];
     // SAFETY: as the caller vouches.
     unsafe {
-        for (i, key) in keys.clone().enumerate() {
-            let to = dst.add(i * stride);
-            row_to_f32(s, x.dtype, x.row(key, head, 0), to, n);
-            if stride > n {
-                to.add(n).write_bytes(0, stride - n);
+        let from = x.row(keys.start, head, 0);
+        rows_to_f32(s, x.dtype, from, x.nb[1], dst, stride, n, keys.len());
+        if stride > n {
+            for i in 0..keys.len() {
+                dst.add(i * stride + n).write_bytes(0, stride - n);
             }
         }
         if padded > keys.len() {

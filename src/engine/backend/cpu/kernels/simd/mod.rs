@@ -47,6 +47,8 @@ pub(super) trait Simd: Copy {
     fn keep_ge(self, a: Self::F, x: Self::F, limit: f32) -> Self::F;
     /// Neighbours change places: `(1, 0, 3, 2, …)`.
     fn swap_pairs(self, a: Self::F) -> Self::F;
+    /// Sums of neighbours, those of `a` before those of `b`: `(a0 + a1, a2 + a3, …, b0 + b1, …)`.
+    fn pair_sums(self, a: Self::F, b: Self::F) -> Self::F;
     /// Sum of the lanes.
     fn sum(self, a: Self::F) -> f32;
     /// Largest lane.
@@ -92,12 +94,50 @@ pub(super) trait Simd: Copy {
     /// # Safety
     /// `p` points at `W` readable bytes.
     unsafe fn load_i8(self, p: *const u8) -> Self::F;
-    /// `W` dot products: of `n` floats at `q` with each of the `W` rows that start at `k`,
-    /// `k + stride`, …
+    /// Asks for the cache line at `p`, which may be any address.
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        let _ = p;
+    }
+    /// The first `n` floats at `p`, repeated to fill the vector; `n` is a power of two and at most
+    /// `W`.
     ///
     /// # Safety
-    /// `n` is a multiple of `W`; `q` and every row have `n` readable floats.
-    unsafe fn dots(self, q: *const f32, k: *const f32, stride: usize, n: usize) -> Self::F;
+    /// `p` points at `n` readable floats.
+    #[inline(always)]
+    unsafe fn repeat(self, p: *const f32, n: usize) -> Self::F {
+        let mut lanes = [0.0; 16];
+        // SAFETY: the caller vouches for `n` floats, and no vector is wider than `lanes`.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::W) {
+                *lane = *p.add(i % n);
+            }
+            self.load(lanes.as_ptr())
+        }
+    }
+    /// `levels` of the low nibbles, and of the high nibbles, of the `W` bytes at `p`.
+    ///
+    /// # Safety
+    /// `p` points at `W` readable bytes.
+    #[inline(always)]
+    unsafe fn nibbles(self, p: *const u8, levels: &[i8; 16]) -> (Self::F, Self::F) {
+        let (mut low, mut high) = ([0_i8; 16], [0_i8; 16]);
+        // SAFETY: the caller vouches for `W` bytes, and no vector is wider than the arrays.
+        unsafe {
+            for i in 0..Self::W {
+                let byte = usize::from(*p.add(i));
+                (low[i], high[i]) = (levels[byte & 15], levels[byte >> 4]);
+            }
+            (self.load_i8(low.as_ptr().cast()), self.load_i8(high.as_ptr().cast()))
+        }
+    }
+    /// `x` in the lanes whose bit is set, lane 0 for the lowest, else 0.
+    #[inline(always)]
+    fn bits(self, bits: u32, x: f32) -> Self::F {
+        let lanes: [f32; 16] = std::array::from_fn(|i| if bits >> i & 1 == 1 { x } else { 0.0 });
+        // SAFETY: no vector is wider than `lanes`.
+        unsafe { self.load(lanes.as_ptr()) }
+    }
     /// Writes the transpose of the 8×8 floats at `src` (rows `src_stride` apart) to `dst`.
     ///
     /// # Safety

@@ -74,6 +74,11 @@ impl Simd for Portable {
         std::array::from_fn(|i| a[i ^ 1])
     }
     #[inline(always)]
+    fn pair_sums(self, a: F, b: F) -> F {
+        let sums = |x: F, i: usize| x[2 * i] + x[2 * i + 1];
+        std::array::from_fn(|i| if i < 4 { sums(a, i) } else { sums(b, i - 4) })
+    }
+    #[inline(always)]
     fn sum(self, a: F) -> f32 {
         ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
     }
@@ -126,18 +131,6 @@ impl Simd for Portable {
     unsafe fn load_i8(self, p: *const u8) -> F {
         // SAFETY: the caller vouches for eight bytes.
         unsafe { p.cast::<[i8; 8]>().read_unaligned() }.map(f32::from)
-    }
-    #[inline(always)]
-    unsafe fn dots(self, q: *const f32, k: *const f32, stride: usize, n: usize) -> F {
-        std::array::from_fn(|row| {
-            let mut acc = self.splat(0.0);
-            for i in (0..n).step_by(8) {
-                // SAFETY: the caller vouches for `n` floats at `q` and in each row.
-                let (a, b) = unsafe { (self.load(q.add(i)), self.load(k.add(row * stride + i))) };
-                acc = self.fma(a, b, acc);
-            }
-            self.sum(acc)
-        })
     }
     #[inline(always)]
     unsafe fn transpose8(self, src: *const f32, ss: usize, dst: *mut f32, ds: usize) {

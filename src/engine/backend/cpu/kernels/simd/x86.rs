@@ -89,6 +89,7 @@ impl Simd for Avx2 {
     const TILE: usize = 12;
 
     methods! {
+        prefetch(p: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(p.cast());
         splat(x: f32) -> __m256 = _mm256_set1_ps(x);
         add(a: __m256, b: __m256) -> __m256 = _mm256_add_ps(a, b);
         sub(a: __m256, b: __m256) -> __m256 = _mm256_sub_ps(a, b);
@@ -105,7 +106,18 @@ impl Simd for Avx2 {
         };
         keep_ge(a: __m256, x: __m256, limit: f32) -> __m256 =
             _mm256_and_ps(a, _mm256_cmp_ps::<_CMP_GE_OQ>(x, _mm256_set1_ps(limit)));
+        bits(bits: u32, x: f32) -> __m256 = {
+            let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let set = _mm256_and_si256(_mm256_set1_epi32(bits as i32), lanes);
+            let set = _mm256_cmpeq_epi32(set, lanes);
+            _mm256_and_ps(_mm256_castsi256_ps(set), _mm256_set1_ps(x))
+        };
         swap_pairs(a: __m256) -> __m256 = _mm256_permute_ps::<0b10_11_00_01>(a);
+        pair_sums(a: __m256, b: __m256) -> __m256 = {
+            // Within 128-bit halves, then the quarters into their order.
+            let sums = _mm256_castps_pd(_mm256_hadd_ps(a, b));
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(sums))
+        };
         sum(a: __m256) -> f32 =
             sum4(_mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a)));
         largest(a: __m256) -> f32 = {
@@ -129,54 +141,33 @@ impl Simd for Avx2 {
         };
         load_i8(p: *const u8) -> __m256 =
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())));
-        dots(q: *const f32, k: *const f32, stride: usize, n: usize) -> __m256 = {
-            let mut acc = [_mm256_setzero_ps(); 8];
-            // Two row pointers and multiples of the stride reach all rows without arithmetic.
-            let (mut low, mut high, mut x) = (k, k.add(5 * stride), q);
-            let end = q.add(n);
-            while x < end {
-                let a = _mm256_loadu_ps(x);
-                let step = |row: *const f32, acc| _mm256_fmadd_ps(a, _mm256_loadu_ps(row), acc);
-                acc[0] = step(low, acc[0]);
-                acc[1] = step(low.add(stride), acc[1]);
-                acc[2] = step(low.add(2 * stride), acc[2]);
-                acc[3] = step(high.sub(2 * stride), acc[3]);
-                acc[4] = step(low.add(4 * stride), acc[4]);
-                acc[5] = step(high, acc[5]);
-                acc[6] = step(high.add(stride), acc[6]);
-                acc[7] = step(high.add(2 * stride), acc[7]);
-                (low, high, x) = (low.add(8), high.add(8), x.add(8));
-            }
-            sums8(acc)
+        nibbles(p: *const u8, levels: &[i8; 16]) -> (__m256, __m256) = {
+            let (low, high) = nibbles16(_mm_loadl_epi64(p.cast()), levels);
+            let wide = |x| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x));
+            (wide(low), wide(high))
+        };
+        repeat(p: *const f32, n: usize) -> __m256 = match n {
+            1 => _mm256_broadcast_ss(&*p),
+            2 => _mm256_castpd_ps(_mm256_set1_pd(p.cast::<f64>().read_unaligned())),
+            4 => _mm256_castsi256_ps(_mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast()))),
+            _ => _mm256_loadu_ps(p),
         };
         transpose8(src: *const f32, ss: usize, dst: *mut f32, ds: usize) -> () =
             transpose8(src, ss, dst, ds);
     }
 }
 
-/// Lane `r` of the result is the sum of the lanes of `acc[r]`.
+/// The `levels` of the low and of the high nibbles of 16 bytes.
 ///
 /// # Safety
 /// AVX2 is present.
 #[inline(always)]
-unsafe fn sums8(acc: [__m256; 8]) -> __m256 {
+unsafe fn nibbles16(x: __m128i, levels: &[i8; 16]) -> (__m128i, __m128i) {
     // SAFETY: as the caller vouches.
     unsafe {
-        // Two, then four rows share a vector, with a partial sum in each 128-bit half.
-        let two = |a, b| _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-        let four = |a: [__m256; 4]| {
-            let (x, y) = (_mm256_castps_pd(two(a[0], a[1])), _mm256_castps_pd(two(a[2], a[3])));
-            _mm256_add_ps(
-                _mm256_castpd_ps(_mm256_unpacklo_pd(x, y)),
-                _mm256_castpd_ps(_mm256_unpackhi_pd(x, y)),
-            )
-        };
-        let low = four([acc[0], acc[1], acc[2], acc[3]]);
-        let high = four([acc[4], acc[5], acc[6], acc[7]]);
-        _mm256_add_ps(
-            _mm256_permute2f128_ps::<0x20>(low, high),
-            _mm256_permute2f128_ps::<0x31>(low, high),
-        )
+        let (levels, mask) = (_mm_loadu_si128(levels.as_ptr().cast()), _mm_set1_epi8(15));
+        let high = _mm_and_si128(_mm_srli_epi16::<4>(x), mask);
+        (_mm_shuffle_epi8(levels, _mm_and_si128(x, mask)), _mm_shuffle_epi8(levels, high))
     }
 }
 
@@ -218,6 +209,7 @@ impl Simd for Avx512 {
     const TILE: usize = 24;
 
     methods! {
+        prefetch(p: *const u8) -> () = _mm_prefetch::<_MM_HINT_T1>(p.cast());
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
         add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
         sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
@@ -230,7 +222,17 @@ impl Simd for Avx512 {
         scale2(a: __m512, n: __m512) -> __m512 = _mm512_scalef_ps(a, n);
         keep_ge(a: __m512, x: __m512, limit: f32) -> __m512 =
             _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(limit)), a);
+        bits(bits: u32, x: f32) -> __m512 = _mm512_maskz_mov_ps(bits as __mmask16, _mm512_set1_ps(x));
         swap_pairs(a: __m512) -> __m512 = _mm512_permute_ps::<0b10_11_00_01>(a);
+        pair_sums(a: __m512, b: __m512) -> __m512 = {
+            let sums = _mm512_add_ps(
+                _mm512_shuffle_ps::<0b10_00_10_00>(a, b),
+                _mm512_shuffle_ps::<0b11_01_11_01>(a, b),
+            );
+            // Within 128-bit quarters, then the eighths into their order.
+            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            _mm512_castpd_ps(_mm512_permutexvar_pd(order, _mm512_castps_pd(sums)))
+        };
         sum(a: __m512) -> f32 = {
             let high = _mm512_extractf32x8_ps::<1>(a);
             Avx2(()).sum(_mm256_add_ps(_mm512_castps512_ps256(a), high))
@@ -256,47 +258,19 @@ impl Simd for Avx512 {
         };
         load_i8(p: *const u8) -> __m512 =
             _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())));
-        dots(q: *const f32, k: *const f32, stride: usize, n: usize) -> __m512 = {
-            let mut acc = [_mm512_setzero_ps(); 16];
-            let mut i = 0;
-            while i < n {
-                let x = _mm512_loadu_ps(q.add(i));
-                for r in 0..16 {
-                    acc[r] = _mm512_fmadd_ps(x, _mm512_loadu_ps(k.add(r * stride + i)), acc[r]);
-                }
-                i += 16;
-            }
-            sums16(acc)
+        nibbles(p: *const u8, levels: &[i8; 16]) -> (__m512, __m512) = {
+            let (low, high) = nibbles16(_mm_loadu_si128(p.cast()), levels);
+            let wide = |x| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x));
+            (wide(low), wide(high))
+        };
+        repeat(p: *const f32, n: usize) -> __m512 = match n {
+            1 => _mm512_set1_ps(*p),
+            2 => _mm512_castpd_ps(_mm512_set1_pd(p.cast::<f64>().read_unaligned())),
+            4 => _mm512_broadcast_f32x4(_mm_loadu_ps(p)),
+            8 => _mm512_broadcast_f32x8(_mm256_loadu_ps(p)),
+            _ => _mm512_loadu_ps(p),
         };
         transpose8(src: *const f32, ss: usize, dst: *mut f32, ds: usize) -> () =
             transpose8(src, ss, dst, ds);
-    }
-}
-
-/// Lane `r` of the result is the sum of the lanes of `acc[r]`.
-///
-/// # Safety
-/// AVX-512F is present.
-#[inline(always)]
-unsafe fn sums16(acc: [__m512; 16]) -> __m512 {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        // As `sums8`, with four 128-bit parts that are added in two more rounds.
-        let two = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-        let four = |r: usize| {
-            let x = _mm512_castps_pd(two(acc[r], acc[r + 1]));
-            let y = _mm512_castps_pd(two(acc[r + 2], acc[r + 3]));
-            _mm512_add_ps(
-                _mm512_castpd_ps(_mm512_unpacklo_pd(x, y)),
-                _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)),
-            )
-        };
-        let fold = |a, b| {
-            _mm512_add_ps(
-                _mm512_shuffle_f32x4::<0b10_00_10_00>(a, b),
-                _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b),
-            )
-        };
-        fold(fold(four(0), four(4)), fold(four(8), four(12)))
     }
 }

@@ -220,9 +220,9 @@ proptest! {
         d in prop::sample::select(vec![32_usize, 40, 64, 80, 96, 100, 128, 192, 256]),
         dv in prop::sample::select(vec![32_usize, 40, 64, 72, 128]),
         n_head_kv in 1_usize..4,
-        group in 1_usize..9,
+        group in 1_usize..17,
         n_kv in 1_usize..400,
-        t in 1_usize..30,
+        t in prop_oneof![1_usize..4, 4_usize..30],
         dtype in prop::sample::select(vec![DType::F32, DType::F16, DType::BF16]),
         masking in masking(),
         capped: bool,
@@ -255,14 +255,16 @@ proptest! {
     #[test]
     fn one_token_over_a_long_context(
         n_head_kv in 1_usize..4,
-        group in 1_usize..9,
+        group in 1_usize..17,
         n_kv in 300_usize..1200,
+        dtype in prop::sample::select(vec![DType::F16, DType::Q8_0, DType::Q5_1]),
+        capped: bool,
         masking in masking(),
         threads in 1_usize..5,
         seed: u64,
     ) {
         let shape = Shape { d: 64, dv: 64, n_head_kv, group, n_kv, t: 1 };
-        check(shape, DType::F16, masking, 0.0, threads, seed);
+        check(shape, dtype, masking, if capped { 20.0 } else { 0.0 }, threads, seed);
     }
 }
 

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use proptest::prelude::*;
 
-use super::super::rope::rope;
+use super::super::rope::{RopeAngles, rope};
 use super::{Floats, Ints, Random, close, on_every_isa};
 use crate::engine::graph::{RopeMode, RopeParams};
 
@@ -72,7 +72,11 @@ proptest! {
         on_every_isa(threads, |run| {
             let dst = out.view();
             // SAFETY: all tensors are live and have fitting shapes.
-            run(&|wk, isa| unsafe { rope(wk, isa, x_view, at, with_factors.then_some(f), dst, &p) });
+            run(&|wk, isa| unsafe {
+                let angles = &mut RopeAngles::default();
+                let factors = with_factors.then_some(f);
+                rope(wk, isa, x_view, at, factors, dst, &p, angles);
+            });
             assert!(out.gaps_hold());
             for r in 0..n_head * t {
                 let (from, to) = (x.row(r), out.row(r));
@@ -103,7 +107,55 @@ fn position_zero_changes_nothing() {
     on_every_isa(2, |run| {
         let view = x.view();
         // SAFETY: the tensors are live; rotation in place is allowed.
-        run(&|wk, isa| unsafe { rope(wk, isa, view, at, None, view, &p) });
+        run(&|wk, isa| unsafe {
+            rope(wk, isa, view, at, None, view, &p, &mut RopeAngles::default())
+        });
         assert_eq!(x.data, before.data);
+    });
+}
+
+/// What one node leaves for the next must not change it: other positions, parameters or factors want
+/// angles of their own, and the same ones give the same bits.
+#[test]
+fn angles_are_kept_only_for_what_they_were_computed_for() {
+    let mut x = Floats::random([64, 4, 3], 0, &mut Random::new(3));
+    let mut places =
+        [[5, 6, 7], [5, 9, 7], [0, 1, 2]].map(|p| Ints { data: p.to_vec(), ne: [3, 1] });
+    let mut factors = [2.0, 3.0].map(|f| Floats::new([32, 1, 1], 0, || f));
+    let (x, places) = (x.view(), places.each_mut().map(Ints::view));
+    let factors = factors.each_mut().map(Floats::view);
+    let params =
+        [(RopeMode::Norm, 64, false), (RopeMode::Neox, 64, false), (RopeMode::Norm, 64, true)]
+            .map(|(mode, n_dims, yarn)| params(mode, n_dims, yarn));
+    // Positions, parameters and factors of one node after the other.
+    let nodes = [
+        (0, 0, 0),
+        (0, 0, 0),
+        (1, 0, 0),
+        (0, 1, 0),
+        (0, 2, 0),
+        (0, 0, 1),
+        (0, 0, 2),
+        (2, 0, 2),
+        (0, 0, 0),
+    ];
+    let mut shared = nodes.map(|_| Floats::zeros([64, 4, 3], 0));
+    let mut alone = shared.clone();
+    on_every_isa(2, |run| {
+        let (a, b) = (shared.each_mut().map(Floats::view), alone.each_mut().map(Floats::view));
+        // SAFETY: all tensors are live and have fitting shapes.
+        run(&|wk, isa| unsafe {
+            let angles = &mut RopeAngles::default();
+            for (n, &(at, p, f)) in nodes.iter().enumerate() {
+                let f = (f > 0).then(|| factors[f - 1]);
+                rope(wk, isa, x, places[at], f, a[n], &params[p], angles);
+                rope(wk, isa, x, places[at], f, b[n], &params[p], &mut RopeAngles::default());
+            }
+        });
+        for n in 0..nodes.len() {
+            assert_eq!(shared[n].data, alone[n].data, "node {n}");
+        }
+        assert_ne!(shared[0].data, shared[2].data);
+        assert_ne!(shared[5].data, shared[6].data);
     });
 }
