@@ -96,7 +96,7 @@ impl Case {
         let mask = [self.n_kv, self.t, 1, 1];
         let mask = TensorRef::contiguous(self.mask.as_mut_ptr().cast(), DType::F16, mask);
         self.layer = (self.layer + 1) % self.cache.len();
-        let [k, v] = self.cache[self.layer].each_mut().map(|x| x.as_mut_ptr());
+        let [k, v] = self.cache[self.layer].each_mut().map(Vec::as_mut_ptr);
         let (k, v) = (self.cache_view(k), self.cache_view(v));
         let scratch = Shared(&raw mut self.scratch[..]);
         let isa = Isa::detect();

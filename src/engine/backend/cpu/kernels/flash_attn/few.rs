@@ -91,7 +91,7 @@ impl Ahead {
     /// Asks for all lines that are left.
     #[inline(always)]
     pub(super) fn finish<S: Simd>(&mut self, s: S) {
-        while self.left > 0 {
+        while self.left > 0 || self.at < self.bytes {
             self.line(s);
         }
     }
@@ -151,11 +151,8 @@ impl Head<'_, '_> {
         // SAFETY: buffers hold BLOCK keys of `d` elements, and BLOCK scores of each row.
         unsafe {
             widen_panels(s, &self.tile.k, self.index, keys, padded, k, d);
-            let mut ahead = self.ahead(
-                &self.tile.k,
-                keys,
-                (rows * d * padded / (S::TILE * S::W * 2 / 3) / STEP).max(1),
-            );
+            let steps = floats * d / (S::TILE * S::W * 2 / 3) / STEP;
+            let mut ahead = self.ahead(&self.tile.k, keys, steps.max(1));
             self.few_scores(s, &mut ahead, padded);
             ahead.finish(s);
             let cap = self.tile.softcap;

@@ -79,6 +79,7 @@ impl Kernel for Tile<'_> {
                 continue;
             }
             if mine.contains(&seen) {
+                let keys = if sight == Sight::Some { self.trim(keys) } else { keys };
                 if self.plan.few {
                     self.bias(s, &keys, sight);
                 }
@@ -127,6 +128,21 @@ impl<'a> Tile<'a> {
             let row = self.mask.row(token, 0, 0).cast::<u16>();
             slice::from_raw_parts(row.add(keys.start), keys.len())
         }
+    }
+
+    /// The keys without those at either end that the mask hides from all tokens: in a prompt, most of
+    /// a block at the edge of what its tokens see.
+    fn trim(&self, keys: Range<usize>) -> Range<usize> {
+        let mut hidden = [true; BLOCK];
+        for token in self.each_token() {
+            for (hidden, &x) in hidden.iter_mut().zip(self.mask_row(token, &keys)) {
+                *hidden &= x == NEG_INFINITY;
+            }
+        }
+        let hidden = &hidden[..keys.len()];
+        let first = hidden.iter().take_while(|x| **x).count();
+        let last = hidden[first..].iter().rev().take_while(|x| **x).count();
+        keys.start + first..keys.end - last
     }
 
     fn sight(&self, keys: &Range<usize>) -> Sight {

@@ -108,7 +108,7 @@ fn position_zero_changes_nothing() {
         let view = x.view();
         // SAFETY: the tensors are live; rotation in place is allowed.
         run(&|wk, isa| unsafe {
-            rope(wk, isa, view, at, None, view, &p, &mut RopeAngles::default())
+            rope(wk, isa, view, at, None, view, &p, &mut RopeAngles::default());
         });
         assert_eq!(x.data, before.data);
     });
