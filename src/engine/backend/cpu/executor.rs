@@ -1,9 +1,10 @@
 //! Runs nodes whose tensors lie in host memory: the CPU's engine, and that of virtual devices.
 //!
-//! All threads run all nodes of a program in one job, with a barrier after each node. Ids in the
+//! All threads run all nodes of a program in one job, with a barrier after each step. Ids in the
 //! data (token ids, cache rows, experts) are checked by the kernels that follow them.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -21,24 +22,18 @@ use super::isa::Isa;
 use super::kernels::flash_attn::{self, flash_attn_scratch_bytes};
 use super::kernels::{elementwise, experts, matmul, norm, rope, rows};
 use super::pool::{ThreadPool, Worker};
+use super::steps::{HostNode, Step, shares_activations, steps_of};
 use super::threads::Threads;
 use super::view::TensorRef;
 
 /// How many of the latest tickets are remembered; a graph has far fewer splits.
 const TICKETS_KEPT: usize = 4096;
 
-/// A checked node: its tensors are addresses.
-struct HostNode {
-    op: Op,
-    src: Vec<TensorRef>,
-    dst: TensorRef,
-    /// For products: the quantised activations are in the scratch from the node before.
-    x_is_ready: bool,
-}
-
 /// What [`Executor::compile`] makes.
 struct HostProgram {
     nodes: Vec<HostNode>,
+    /// The nodes again, in the groups that run without a barrier inside.
+    steps: Vec<Step>,
     /// The threads that run it: those for prompts or those for decode.
     pool: Arc<ThreadPool>,
     /// Keeps every address in `nodes` valid.
@@ -141,7 +136,7 @@ impl Executor {
                 .collect::<Result<Vec<_>, _>>()?;
             let dst = place(&node.dst, format!("the result of node {n} ({name})"), true)?;
             let mut next = HostNode { op: node.op, src, dst, x_is_ready: false };
-            next.x_is_ready = shares_activations(checked.last(), &next);
+            next.x_is_ready = shares_activations(&checked, &next);
             checked.push(next);
         }
         let pool = Arc::clone(self.threads.for_tokens(n_tokens));
@@ -150,7 +145,8 @@ impl Executor {
         if need > self.scratch_bytes() {
             self.scratch = vec![CacheLine::zeroed(); need.div_ceil(size_of::<CacheLine>())];
         }
-        Ok(Program(Box::new(HostProgram { nodes: checked, pool, _buffers: held })))
+        let steps = steps_of(&checked);
+        Ok(Program(Box::new(HostProgram { nodes: checked, steps, pool, _buffers: held })))
     }
 
     /// Runs a program to its end.
@@ -170,11 +166,13 @@ impl Executor {
         let scratch: &mut [u8] = bytemuck::cast_slice_mut(&mut self.scratch);
         let scratch = Scratch(scratch);
         match nodes {
-            None => self.run(&program.pool, &program.nodes, scratch)?,
+            None => self.run(&program.pool, &program.nodes, &program.steps, scratch)?,
             Some(times) => {
-                for node in program.nodes.chunks(1) {
+                // One by one, or else there would be nothing to time.
+                for index in 0..program.nodes.len() {
                     let start_ns = now_ns();
-                    self.run(&program.pool, node, scratch)?;
+                    let alone = [Step::alone(index)];
+                    self.run(&program.pool, &program.nodes, &alone, scratch)?;
                     times.push(Interval { start_ns, end_ns: now_ns() });
                 }
             }
@@ -192,9 +190,10 @@ impl Executor {
         &self,
         pool: &ThreadPool,
         nodes: &[HostNode],
+        steps: &[Step],
         scratch: Scratch,
     ) -> Result<(), DeviceError> {
-        let job = AssertUnwindSafe(|| run(pool, self.isa, nodes, scratch));
+        let job = AssertUnwindSafe(|| run(pool, self.isa, nodes, steps, scratch));
         catch_unwind(job).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -236,35 +235,54 @@ fn scratch_bytes(node: &HostNode, threads: usize) -> usize {
     }
 }
 
-/// Whether `node` multiplies the same activations as the product just before it, whose quantised
-/// form is then still in the scratch.
-fn shares_activations(before: Option<&HostNode>, node: &HostNode) -> bool {
-    let product = |n: &HostNode| matches!(n.op, Op::MulMat | Op::MulMatId);
-    before.is_some_and(|b| {
-        let pair = b.src.get(1).zip(node.src.get(1));
-        let same = pair.is_some_and(|(x, y)| x.ptr == y.ptr && x.ne == y.ne && x.nb == y.nb);
-        let quantised = |n: &HostNode| n.src[0].dtype.is_quantised();
-        std::mem::discriminant(&b.op) == std::mem::discriminant(&node.op)
-            && product(node)
-            && same
-            && quantised(b)
-            && quantised(node)
-    })
-}
-
-fn run(pool: &ThreadPool, isa: Isa, nodes: &[HostNode], scratch: Scratch) {
+fn run(pool: &ThreadPool, isa: Isa, nodes: &[HostNode], steps: &[Step], scratch: Scratch) {
     pool.run(&|wk: &Worker| {
         let mut angles = rope::RopeAngles::default();
-        for node in nodes {
+        for step in steps {
             // Borrowing the whole struct keeps the closure `Sync`.
             let scratch = &scratch;
+            let nodes = &nodes[step.nodes.clone()];
             // SAFETY: `compile` checked every tensor against its buffer, results lie in writable
             // memory, the arena keeps live tensors apart, `&mut` of the device keeps others out,
-            // and the scratch was sized for the largest node.
-            unsafe { execute(wk, isa, node, scratch.0, &mut angles) };
+            // the scratch was sized for the largest node, and `steps_of` groups only nodes that
+            // may run by rows.
+            unsafe {
+                match nodes {
+                    [node] => execute(wk, isa, node, scratch.0, &mut angles),
+                    _ => execute_together(wk, isa, nodes, step.products, scratch.0),
+                }
+            }
             wk.barrier();
         }
     });
+}
+
+/// Runs `products` products of the same activations, and what follows them by rows.
+///
+/// # Safety
+/// As [`execute`] for each node; the nodes are a step of [`steps_of`].
+unsafe fn execute_together(
+    wk: &Worker,
+    isa: Isa,
+    nodes: &[HostNode],
+    products: usize,
+    scratch: *mut [u8],
+) {
+    let (products, followers) = nodes.split_at(products);
+    let x = products[0].src[1];
+    let outputs: Vec<_> = products.iter().map(|p| (p.src[0], p.dst)).collect();
+    let then = |rows: Range<usize>| {
+        for node in followers {
+            // SAFETY: the followers' operands are results of these rows, or were ready before.
+            unsafe {
+                elementwise::on_columns(isa, &node.op, node.src[0], node.src[1], node.dst, &rows);
+            }
+        }
+    };
+    let together = !followers.is_empty();
+    let ready = products[0].x_is_ready;
+    // SAFETY: passed on.
+    unsafe { matmul::mul_mats(wk, isa, &outputs, x, scratch.cast(), ready, together, &then) }
 }
 
 /// Runs one node on this worker.
@@ -315,6 +333,7 @@ unsafe fn execute(
 mod tests {
     use super::*;
     use crate::engine::backend::device::BufferId;
+    use crate::engine::graph::GluKind;
     use crate::engine::tensor::quantize_vec;
 
     const WIDTH: usize = 64;
@@ -363,6 +382,61 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Steps are an optimisation: node by node, every tensor must come out the same, bit for bit.
+    #[test]
+    fn running_together_changes_no_bit() {
+        for dtype in [DType::Q8_0, DType::F32] {
+            for t in [1, 9] {
+                let [together, alone] = [false, true].map(|timed| feed_forward(dtype, t, timed));
+                assert_eq!(together, alone, "{dtype}, {t} tokens");
+            }
+        }
+    }
+
+    /// The memory that gate, up, gated unit, down and residual leave behind.
+    fn feed_forward(dtype: DType, t: usize, timed: bool) -> Vec<u8> {
+        const INNER: usize = 160;
+        let mut buffers = HostBuffers::default();
+        let mut weights = |seed: usize| {
+            let values = (0..WIDTH * INNER).map(|i| ((i * 31 + seed) as f32 * 0.37).sin());
+            let bytes = quantize_vec(dtype, &values.collect::<Vec<_>>()).unwrap();
+            let buffer = buffers.alloc(bytes.len()).unwrap();
+            buffers.bytes_mut(buffer).unwrap().copy_from_slice(&bytes);
+            buffer
+        };
+        let [gate, up, down] = [weights(1), weights(2), weights(3)];
+        let memory = buffers.alloc(64 << 10).unwrap();
+        let x: Vec<f32> = (0..WIDTH * t).map(|i| (i as f32 * 0.11).cos()).collect();
+        let bytes: &[u8] = bytemuck::cast_slice(&x);
+        buffers.bytes_mut(memory).unwrap()[..bytes.len()].copy_from_slice(bytes);
+        let matrix = |buffer, k: usize, n: usize| {
+            let row = dtype.row_bytes(k).unwrap();
+            let nb = [dtype.block_bytes(), row, row * n, row * n];
+            BoundTensor { buffer, offset: 0, dtype, ne: [k, n, 1, 1], nb }
+        };
+        let rows = |slot: usize, n: usize| {
+            let nb = [4, 4 * n, 4 * n * t, 4 * n * t];
+            let dtype = DType::F32;
+            BoundTensor { buffer: memory, offset: slot * (8 << 10), dtype, ne: [n, t, 1, 1], nb }
+        };
+        let x = rows(0, WIDTH);
+        let node = |op, src: [BoundTensor; 2], dst| BoundNode { op, src: src.to_vec(), dst };
+        let (wide, out) = ([rows(1, INNER), rows(2, INNER)], rows(4, WIDTH));
+        let nodes = [
+            node(Op::MulMat, [matrix(gate, WIDTH, INNER), x], wide[0]),
+            node(Op::MulMat, [matrix(up, WIDTH, INNER), x], wide[1]),
+            node(Op::Glu(GluKind::Silu), wide, rows(3, INNER)),
+            node(Op::MulMat, [matrix(down, INNER, WIDTH), rows(3, INNER)], out),
+            node(Op::Add, [out, x], rows(5, WIDTH)),
+        ];
+        let mut executor = Executor::new("CPU".to_string(), Threads::new(2, 2));
+        let program = executor.compile(&buffers, &nodes, t).unwrap();
+        let host = program.0.downcast_ref::<HostProgram>().unwrap();
+        assert_eq!(host.steps.len(), 2);
+        executor.submit(&program, timed.then_some(&mut Vec::new())).unwrap();
+        buffers.bytes(memory).unwrap().to_vec()
     }
 
     #[test]

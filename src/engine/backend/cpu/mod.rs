@@ -10,6 +10,7 @@ pub mod isa;
 pub mod kernels;
 pub mod limits;
 pub mod pool;
+mod steps;
 mod threads;
 mod view;
 

@@ -4,11 +4,12 @@
 //! be the first operand itself.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::simd::{Kernel, Simd, dispatch};
 use super::spans::{f32_at, spans};
 use crate::engine::backend::cpu::{Isa, TensorRef, Worker};
-use crate::engine::graph::GluKind;
+use crate::engine::graph::{GluKind, Op};
 
 /// What is done to each pair of elements.
 ///
@@ -61,6 +62,13 @@ struct Zip<P> {
     pairing: PhantomData<P>,
 }
 
+impl<P> Zip<P> {
+    /// Over `n` elements at the addresses of `a`, `b` and the result.
+    fn new([a, b, dst]: [*mut f32; 3], n: usize) -> Self {
+        Self { a, b, dst, n, pairing: PhantomData }
+    }
+}
+
 impl<P: Pairing> Kernel for Zip<P> {
     type Out = ();
 
@@ -109,14 +117,46 @@ unsafe fn zip<P: Pairing>(wk: &Worker, isa: Isa, a: TensorRef, b: TensorRef, dst
         let b_row = if one_row { 0 } else { span.row };
         // SAFETY: spans stay inside rows of `a`, and `b` and `dst` have the same rows.
         unsafe {
-            let kernel = Zip::<P> {
-                a: f32_at(&a, span.row, span.start),
-                b: f32_at(&b, b_row, span.start),
-                dst: f32_at(&dst, span.row, span.start),
-                n: span.len,
-                pairing: PhantomData,
-            };
-            dispatch(isa, kernel);
+            let at = [
+                f32_at(&a, span.row, span.start),
+                f32_at(&b, b_row, span.start),
+                f32_at(&dst, span.row, span.start),
+            ];
+            dispatch(isa, Zip::<P>::new(at, span.len));
+        }
+    }
+}
+
+/// `dst = a ∘ b` for elements `range` of every row, on the calling thread: what [`add`], [`mul`] and
+/// [`glu`] do, for a part of each row that is in the cache. Other operations do nothing.
+///
+/// # Safety
+/// As the contract of [`super`] for these elements; all are F32, `a` and `dst` have the same extents,
+/// and `b` has them too or is one row.
+pub unsafe fn on_columns(
+    isa: Isa,
+    op: &Op,
+    a: TensorRef,
+    b: TensorRef,
+    dst: TensorRef,
+    range: &Range<usize>,
+) {
+    for row in 0..a.rows() {
+        let b_row = if b.rows() == 1 { 0 } else { row };
+        // SAFETY: the row exists in all three, and so does the range.
+        unsafe {
+            let at = [
+                f32_at(&a, row, range.start),
+                f32_at(&b, b_row, range.start),
+                f32_at(&dst, row, range.start),
+            ];
+            match op {
+                Op::Add => dispatch(isa, Zip::<Sum>::new(at, range.len())),
+                Op::Mul => dispatch(isa, Zip::<Product>::new(at, range.len())),
+                Op::Glu(GluKind::Silu) => dispatch(isa, Zip::<SiluTimes>::new(at, range.len())),
+                Op::Glu(GluKind::Gelu) => dispatch(isa, Zip::<GeluTimes>::new(at, range.len())),
+                _ => debug_assert!(false, "{} does not work by elements", op.name()),
+            }
         }
     }
 }

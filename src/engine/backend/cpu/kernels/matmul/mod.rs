@@ -139,22 +139,65 @@ pub unsafe fn mul_mat(
     scratch: *mut u8,
     x_is_ready: bool,
 ) {
+    // SAFETY: passed on.
+    unsafe { mul_mats(wk, isa, &[(w, dst)], x, scratch, x_is_ready, false, &|_| ()) }
+}
+
+/// Several products of the same `x`: pairs of `w` and `dst` as [`mul_mat`] takes them, all quantised
+/// or all plain.
+///
+/// With `together`, which needs products of equally many rows, each chunk of rows is computed for
+/// all products by one worker, which then calls `then` with it; otherwise `then` is not called.
+///
+/// # Safety
+/// As [`mul_mat`] for each pair; `then` does not touch what other workers read or write.
+pub unsafe fn mul_mats(
+    wk: &Worker,
+    isa: Isa,
+    outputs: &[(TensorRef, TensorRef)],
+    x: TensorRef,
+    scratch: *mut u8,
+    x_is_ready: bool,
+    together: bool,
+    then: &dyn Fn(Range<usize>),
+) {
     assert_eq!(scratch.align_offset(SCRATCH_ALIGN), 0, "products need aligned scratch");
-    if w.dtype.is_quantised() && !x_is_ready {
+    let (first, k, t) = (outputs[0].0, x.ne[0], x.rows());
+    if first.dtype.is_quantised() && !x_is_ready {
         // SAFETY: passed on.
-        unsafe { prepare_x(wk, isa, w.dtype, x, scratch) };
+        unsafe { prepare_x(wk, isa, first.dtype, x, scratch) };
         wk.barrier();
     }
-    let n = w.ne[1];
     // SAFETY: the rooms lie behind the prepared rows, one for each worker.
-    let room = unsafe {
-        let rooms = scratch.add(prepared_bytes(w.dtype, w.ne[0], x.rows()));
-        rooms.add(wk.index * room_bytes(x.rows()))
-    };
-    let p = product(w, Columns::all(w.dtype, x, dst, scratch), room);
-    for range in wk.chunks(n, chunk_rows(n, p.k * p.cols.count, wk.count)) {
-        // SAFETY: the rows are below `n`, and chunks do not overlap.
-        unsafe { rows(isa, &p, range) };
+    let room = unsafe { scratch.add(prepared_bytes(first.dtype, k, t) + wk.index * room_bytes(t)) };
+    let product =
+        |(w, dst): (TensorRef, TensorRef)| product(w, Columns::all(w.dtype, x, dst, scratch), room);
+    if together {
+        let n = first.ne[1];
+        for range in wk.chunks(n, chunk_rows(n, k * t * outputs.len(), wk.count)) {
+            for &output in outputs {
+                // SAFETY: the rows are below `n`, and chunks do not overlap.
+                unsafe { rows(isa, &product(output), range.clone()) };
+            }
+            then(range);
+        }
+        return;
+    }
+    // One list of chunks for all products, so that the workers meet only at its end.
+    let chunk = |w: TensorRef| chunk_rows(w.ne[1], k * t, wk.count);
+    let chunks = |w: TensorRef| w.ne[1].div_ceil(chunk(w));
+    let total = outputs.iter().map(|&(w, _)| chunks(w)).sum();
+    for mut item in wk.chunks(total, 1).flatten() {
+        for &output in outputs {
+            let (w, size) = (output.0, chunk(output.0));
+            if item < chunks(w) {
+                let range = item * size..((item + 1) * size).min(w.ne[1]);
+                // SAFETY: the rows are below the product's, and items do not overlap.
+                unsafe { rows(isa, &product(output), range) };
+                break;
+            }
+            item -= chunks(w);
+        }
     }
 }
 
