@@ -158,6 +158,20 @@ fn nodes_are_timed_and_splits_dumped_on_request() {
     assert!(stderr.contains("node #  0 (  GET_ROWS):"), "{stderr}");
 }
 
+/// More threads than any machine has processors, on a model that is small enough for it.
+#[test]
+fn too_many_threads_are_told() {
+    let report = json(&greedy(&["-t", "1", "-q", "--format", "json"]));
+    let allowed = report["facts"]["processors_allowed"].as_u64().unwrap();
+    let told =
+        |r: &Value| r["warnings"].to_string().contains("processors that this process may use");
+    assert!(!told(&report), "{}", report["warnings"]);
+    assert!(report["facts"]["weight_layout"].as_str().unwrap().contains("not repacked"));
+    let threads = (allowed + 1).to_string();
+    let many = ["run", MODEL, "-n", "1", "-p", "a", "-t", &threads, "-q", "--format", "json"];
+    assert!(told(&json(&many)));
+}
+
 #[test]
 fn markdown_has_tables_and_the_text() {
     let (stdout, _) = gpuwhy(&greedy(&["--format", "markdown", "-q"]));

@@ -33,6 +33,17 @@ pub enum Event {
     Plan(Arc<PlanFact>),
     /// A timed interval.
     Span(Span),
+    /// Something that makes this session's figures worse, or doubtful.
+    Warning(Warning),
+}
+
+/// What a person should know when reading the figures of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// When it was noticed, on the session's clock.
+    pub at_ns: u64,
+    /// What is wrong and what it means, in words.
+    pub text: String,
 }
 
 /// A device as the session sees it.

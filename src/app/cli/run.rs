@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 
 use crate::app::report::{
-    self, Accumulator, Finish, Output, Report, Style, Totals, engine_facts, markdown, rss_bytes,
-    text,
+    self, Accumulator, Finish, Output, ProcessorCounters, Report, Style, Totals, contention,
+    engine_facts, markdown, rss_bytes, text,
 };
 use crate::base::clock::now_ns;
-use crate::base::event::{Event, LoadStage, PlanFact, Span, SpanKind, Track};
+use crate::base::event::{Event, LoadStage, PlanFact, Span, SpanKind, Track, Warning};
 use crate::base::sink::{Fanout, Sink};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::store::builtin_prompt;
@@ -102,11 +102,17 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let tokenizer = Arc::clone(engine.tokenizer());
     let requests = requests(args, &engine, &tokenizer, &prompts, sink.as_ref())?;
     let mut texts = Texts::new(args, requests.len());
+    let before = ProcessorCounters::now();
     let results = generate(&mut engine, &tokenizer, requests, &mut texts);
     texts.end();
     let results = results?;
     let totals = totals(&results, &texts);
-    let report = report::build(&sums, engine_facts(&engine, rss_before_bytes), totals);
+    let mut facts = engine_facts(&engine, rss_before_bytes);
+    facts.processor_use = before.zip(ProcessorCounters::now()).map(|(b, now)| now.since(b));
+    for text in facts.processor_use.iter().flat_map(contention) {
+        sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
+    }
+    let report = report::build(&sums, facts, totals);
     if args.splits_dump {
         plans.print();
     }
@@ -384,7 +390,7 @@ impl Sink for Plans {
         match event {
             Event::Device(device) => seen.0.push(device.name),
             Event::Plan(plan) => seen.1.push(plan),
-            Event::Span(_) => {}
+            Event::Span(_) | Event::Warning(_) => {}
         }
     }
 }

@@ -77,6 +77,7 @@ pub(super) struct Sums {
     pub(super) cuts: Vec<Cut>,
     pub(super) load: LoadTimings,
     pub(super) tokenise_ns: u64,
+    pub(super) warnings: Vec<String>,
     pub(super) first: FirstToken,
     pub(super) phases: BTreeMap<Phase, PhaseSums>,
     pub(super) per_node: bool,
@@ -119,6 +120,7 @@ impl Sink for Accumulator {
             Event::Device(device) => sums.devices.push(device),
             Event::Plan(plan) => sums.plan(plan),
             Event::Span(span) => sums.span(span),
+            Event::Warning(warning) => sums.warnings.push(warning.text),
         }
     }
 }

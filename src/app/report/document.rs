@@ -20,6 +20,9 @@ pub struct Report {
     pub verdict: Verdict,
     /// What is wrong, or looks wrong but is not; the first is the primary cause.
     pub findings: Vec<Finding>,
+    /// What makes the figures worse, or doubtful: too many threads, other load.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What the model, the devices and the settings were.
     pub facts: Facts,
     /// Each split of each way the graph was cut, decode first.
@@ -161,6 +164,30 @@ pub struct Facts {
     pub threads: String,
     /// Instruction set of the CPU kernels, chosen at run time.
     pub isa: String,
+    /// How the CPU's weights lie in memory.
+    #[serde(default)]
+    pub weight_layout: String,
+    /// Processors that this process may use, by affinity mask and CPU quota.
+    #[serde(default)]
+    pub processors_allowed: u64,
+    /// What else happened on these processors while text was generated; absent where the system does
+    /// not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor_use: Option<ProcessorUse>,
+}
+
+/// Who used the processors while a model ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ProcessorUse {
+    /// Share of the time of the allowed processors that other processes used; 0 for runs that are too
+    /// short to tell.
+    pub others_share: f64,
+    /// Share of their time in which a hypervisor ran another machine; 0 as above.
+    pub stolen_share: f64,
+    /// How often threads of this process waited for something: mostly for each other.
+    pub voluntary_switches: u64,
+    /// How often they were interrupted for something else.
+    pub involuntary_switches: u64,
 }
 
 /// A model.

@@ -1,6 +1,7 @@
 //! What a loaded engine says about itself.
 
 use crate::base::event::DeviceIndex;
+use crate::engine::backend::cpu::allowed_processors;
 use crate::engine::backend::{DeviceInfo, DeviceKind};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::memory::weight_bytes;
@@ -38,6 +39,9 @@ pub fn engine_facts(engine: &Engine, rss_before_bytes: Option<u64>) -> Facts {
         },
         threads: engine.threads().to_string(),
         isa: engine.isa().to_string(),
+        weight_layout: engine.weight_layout().to_string(),
+        processors_allowed: allowed_processors() as u64,
+        processor_use: None,
     }
 }
 

@@ -14,6 +14,9 @@ pub fn markdown(report: &Report) -> String {
     for (label, sentence) in headlines(report) {
         let _ = writeln!(out, "- **{label}**: {sentence}");
     }
+    for warning in &report.warnings {
+        let _ = writeln!(out, "- **warning**: {warning}");
+    }
     for finding in &report.findings {
         let _ = writeln!(out, "- **finding** `{}`: {}", finding.rule, finding.title);
     }

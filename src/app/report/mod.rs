@@ -6,6 +6,7 @@
 //! and what no span covers is shown as unaccounted.
 
 mod accumulate;
+mod contention;
 mod cuts;
 mod document;
 mod facts;
@@ -21,6 +22,7 @@ mod timing;
 mod tests;
 
 pub use accumulate::Accumulator;
+pub use contention::{ProcessorCounters, contention};
 pub use document::*;
 pub use facts::engine_facts;
 pub(crate) use facts::{model_facts, type_bytes};

@@ -270,7 +270,9 @@ fn memory(report: &Report) -> Section {
         c.type_k,
         c.type_v
     ));
-    notes.push(format!("threads {}; CPU kernels {}", report.facts.threads, report.facts.isa));
+    let facts = &report.facts;
+    notes.push(format!("threads {}; CPU kernels {}", facts.threads, facts.isa));
+    notes.push(format!("the CPU's weights are {}", facts.weight_layout));
     Section { title: "Memory".to_string(), table, notes }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::event::{
     DeviceFact, DeviceIndex, Event, InputFact, LoadStage, NodeFact, PlanFact, Span, SpanKind,
-    SplitFact, SyncKind, Track,
+    SplitFact, SyncKind, Track, Warning,
 };
 use crate::base::sink::Sink;
 
@@ -97,6 +97,8 @@ fn session() -> Vec<Event> {
     events.push(span(SpanKind::Load { stage: LoadStage::ReadAhead }, 12, 62, 7 * MIB, 0));
     events.push(span(SpanKind::Tokenise, 50, 55, 20, 6));
     events.push(span(SpanKind::GraphBuild, 970, 995, 0, 4));
+    let text = "3 threads for 2 processors".to_string();
+    events.push(Event::Warning(Warning { at_ns: 960_000, text }));
     events.push(plan(0, 4));
     events.extend(ubatch(0, 0, 1000, 4, true));
     events.push(plan(1, 2));
@@ -196,6 +198,9 @@ fn facts() -> Facts {
         graph: GraphFacts { nodes: 3, splits_prompt: 2, splits_decode: 2 },
         threads: "2 (physical cores)".to_string(),
         isa: "AVX2+FMA+F16C".to_string(),
+        weight_layout: "mapped from the file, in its layout, not repacked".to_string(),
+        processors_allowed: 2,
+        processor_use: Some(ProcessorUse { others_share: 0.25, ..ProcessorUse::default() }),
     }
 }
 

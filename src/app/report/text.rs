@@ -17,6 +17,9 @@ pub fn text(report: &Report, style: Style) -> String {
         let indent = " ".repeat(10);
         let _ = writeln!(out, "{}{}", style.bold(&format!("{label:10}")), wrap(&sentence, &indent));
     }
+    for warning in &report.warnings {
+        let _ = writeln!(out, "{}{}", style.bold("warning   "), wrap(warning, &" ".repeat(10)));
+    }
     for finding in &report.findings {
         let _ = writeln!(out, "{} {}", style.bold("finding"), finding.title);
         let _ = writeln!(out, "  {}", wrap(&finding.explanation, "  "));

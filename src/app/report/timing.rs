@@ -57,6 +57,7 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
         },
         verdict: Verdict::Unknown,
         findings: Vec::new(),
+        warnings: sums.warnings,
         facts,
         splits,
         timings,

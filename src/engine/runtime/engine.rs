@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::base::clock::now_ns;
-use crate::base::event::{DeviceIndex, Event, LoadStage, Span, SpanKind, Track};
+use crate::base::event::{DeviceIndex, Event, LoadStage, Span, SpanKind, Track, Warning};
 use crate::base::sink::Sink;
-use crate::engine::backend::cpu::{CpuDevice, Isa, Threads, default_threads};
+use crate::engine::backend::cpu::{
+    CpuDevice, Isa, Threads, allowed_processors, default_threads, oversubscribed,
+};
 use crate::engine::backend::{Device, DeviceSpec, VirtualDevice};
 use crate::engine::gguf::Gguf;
 use crate::engine::model::{CacheShape, GraphShape, Model, context_cells, window_cells};
@@ -87,6 +89,12 @@ impl Engine {
         stage(LoadStage::Header, start_ns, 0);
 
         let (devices, threads) = make_devices(&options);
+        for threads in [options.n_threads, options.n_threads_batch] {
+            if let Some(text) = oversubscribed(threads, allowed_processors()) {
+                sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
+                break;
+            }
+        }
         let cpu_only = devices.len() == 1;
         let mut scheduler = Scheduler::new(devices, Arc::clone(sink));
         let read_ahead = |scheduler: &Scheduler, on_cpu: &dyn Fn(usize) -> bool| {
@@ -205,6 +213,15 @@ impl Engine {
     /// The CPU kernels that were chosen at run time.
     pub fn isa(&self) -> Isa {
         Isa::detect()
+    }
+
+    /// How the CPU's weights lie in memory, in words.
+    pub fn weight_layout(&self) -> &'static str {
+        if self.model.gguf().maps().is_empty() {
+            "in memory, in the file's layout, not repacked"
+        } else {
+            "mapped from the file, in its layout, not repacked"
+        }
     }
 
     /// Forgets the tokens of a sequence from position `from` on.

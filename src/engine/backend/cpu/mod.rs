@@ -18,5 +18,5 @@ pub use device::CpuDevice;
 pub(super) use executor::{Executor, host_supports};
 pub use isa::Isa;
 pub use pool::{ThreadPool, Worker};
-pub use threads::{ThreadChoice, Threads, default_threads};
+pub use threads::{ThreadChoice, Threads, allowed_processors, default_threads, oversubscribed};
 pub use view::TensorRef;

@@ -391,6 +391,20 @@ mod tests {
         assert_eq!(ran.load(Ordering::Relaxed), 3);
     }
 
+    /// The deadline only turns endless spinning into a failure; how soon they sleep is not judged.
+    #[test]
+    fn idle_workers_sleep() {
+        let pool = ThreadPool::new(3);
+        for _ in 0..2 {
+            pool.run(&|wk| wk.barrier());
+            let began = Instant::now();
+            while pool.shared.start.sleepers.load(Ordering::SeqCst) < 2 {
+                assert!(began.elapsed() < Duration::from_secs(60), "idle workers still spin");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
     #[test]
     fn a_sleeping_pool_wakes() {
         let pool = ThreadPool::new(2);

@@ -47,10 +47,26 @@ pub struct ThreadChoice {
 /// The default number of threads: physical cores, bounded by the affinity mask and the cgroup's
 /// CPU quota.
 pub fn default_threads() -> ThreadChoice {
-    // The standard library's figure respects the affinity mask and the cgroup's quota.
-    let allowed = std::thread::available_parallelism().map_or(1, usize::from);
+    let allowed = allowed_processors();
     let cores = physical_cores(Path::new("/sys/devices/system/cpu"));
     choose(allowed, cores)
+}
+
+/// Processors that this process may use at once.
+pub fn allowed_processors() -> usize {
+    // The standard library's figure respects the affinity mask and the cgroup's quota.
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What it means when more threads than processors are asked for; `None` when they are not.
+pub fn oversubscribed(threads: usize, allowed: usize) -> Option<String> {
+    (threads > allowed).then(|| {
+        format!(
+            "{threads} threads for {allowed} processors that this process may use: threads take \
+             turns, and at the barrier after every node all wait for those whose turn has not come; \
+             use at most -t {allowed}"
+        )
+    })
 }
 
 fn choose(allowed: usize, cores: Option<usize>) -> ThreadChoice {
@@ -104,6 +120,14 @@ mod tests {
         assert_eq!(threads.for_tokens(2).threads(), 3);
         let one = Threads::new(2, 2);
         assert!(Arc::ptr_eq(&one.decode, &one.batch));
+    }
+
+    #[test]
+    fn more_threads_than_processors_are_told() {
+        assert_eq!(oversubscribed(2, 2), None);
+        let text = oversubscribed(3, 2).unwrap();
+        assert!(text.contains("3 threads for 2 processors") && text.contains("-t 2"), "{text}");
+        assert_eq!(oversubscribed(default_threads().count, allowed_processors()), None);
     }
 
     #[test]
