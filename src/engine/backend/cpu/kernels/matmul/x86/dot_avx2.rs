@@ -28,7 +28,7 @@ pub(super) unsafe fn rows<W: Weights>(p: &Product, rows: Range<usize>) {
         // SAFETY: passed on; the columns are below the count.
         c += unsafe {
             match p.cols.count - c {
-                1 => columns::<W, 2, 1>(p, rows.clone(), c),
+                1 => columns::<W, 4, 1>(p, rows.clone(), c),
                 2 => columns::<W, 1, 2>(p, rows.clone(), c),
                 3 => columns::<W, 1, 3>(p, rows.clone(), c),
                 _ => columns::<W, 1, 4>(p, rows.clone(), c),
@@ -48,14 +48,12 @@ unsafe fn columns<W: Weights, const R: usize, const T: usize>(
     // SAFETY: passed on; rows and columns exist.
     unsafe {
         let cols: [Column; T] = std::array::from_fn(|t| p.cols.get(first + t));
-        let mut r = rows.start;
-        while r + R <= rows.end {
-            block::<W, R, T>(p, r, &cols);
-            r += R;
+        let apart = rows.len() / R;
+        for r in rows.start..rows.start + apart {
+            block::<W, R, T>(p, r, apart, &cols);
         }
-        while r < rows.end {
-            block::<W, 1, T>(p, r, &cols);
-            r += 1;
+        for r in rows.start + R * apart..rows.end {
+            block::<W, 1, T>(p, r, 0, &cols);
         }
     }
     T
@@ -67,6 +65,7 @@ unsafe fn columns<W: Weights, const R: usize, const T: usize>(
 unsafe fn block<W: Weights, const R: usize, const T: usize>(
     p: &Product,
     row: usize,
+    apart: usize,
     cols: &[Column; T],
 ) {
     let layout = RowLayout::new(p.k);
@@ -75,7 +74,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
         let mut tails = [Tail::uninit(); R];
         let mut rows = [Row::NONE; R];
         for r in 0..R {
-            rows[r] = Row::new::<W>(p, row + r, &mut tails[r]);
+            rows[r] = Row::new::<W>(p, row + r * apart, &mut tails[r]);
         }
         let mut acc = [[_mm256_setzero_ps(); T]; R];
         // What minima add, or what offsets have added too much.
@@ -83,7 +82,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
         for g in 0..p.k.div_ceil(GROUP) {
             for r in 0..R {
                 let group = rows[r].group::<W>(g);
-                fetch(group.wrapping_add(R * p.w_stride), W::GROUP_BYTES);
+                fetch(group.wrapping_add(p.w_stride), W::GROUP_BYTES);
                 let scales = W::scales(group);
                 let mut factors = [[_mm256_setzero_ps(); 2]; T];
                 for t in 0..T {
@@ -109,7 +108,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
                 } else if W::MAX_CODE <= 63 {
                     sum -= W::OFFSET as f32 * reduce(rest[r][t]);
                 }
-                *cols[t].dst.add(row + r) = sum;
+                *cols[t].dst.add(row + r * apart) = sum;
             }
         }
     }

@@ -18,9 +18,6 @@ use super::super::columns::Column;
 use super::tail::{Row, Tail, fetch};
 use super::unpack::{Scales, Weights};
 
-/// Rows at a time: enough independent chains to hide latency, few enough to stay in registers.
-const ROWS: usize = 2;
-
 /// # Safety
 /// As [`Product`] states; the weights are of type `W`; the processor has AVX-512 with VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
@@ -30,10 +27,10 @@ pub(super) unsafe fn rows<W: Weights>(p: &Product, rows: Range<usize>) {
         // SAFETY: passed on; the columns are below the count.
         c += unsafe {
             match p.cols.count - c {
-                1 => columns::<W, 1>(p, rows.clone(), c),
-                2 => columns::<W, 2>(p, rows.clone(), c),
-                3 => columns::<W, 3>(p, rows.clone(), c),
-                _ => columns::<W, 4>(p, rows.clone(), c),
+                1 => columns::<W, 4, 1>(p, rows.clone(), c),
+                2 => columns::<W, 2, 2>(p, rows.clone(), c),
+                3 => columns::<W, 2, 3>(p, rows.clone(), c),
+                _ => columns::<W, 2, 4>(p, rows.clone(), c),
             }
         };
     }
@@ -42,7 +39,7 @@ pub(super) unsafe fn rows<W: Weights>(p: &Product, rows: Range<usize>) {
 /// # Safety
 /// As [`rows`]; `T` columns start at `first`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn columns<W: Weights, const T: usize>(
+unsafe fn columns<W: Weights, const R: usize, const T: usize>(
     p: &Product,
     rows: Range<usize>,
     first: usize,
@@ -50,13 +47,12 @@ unsafe fn columns<W: Weights, const T: usize>(
     // SAFETY: passed on; rows and columns exist.
     unsafe {
         let cols: [Column; T] = std::array::from_fn(|t| p.cols.get(first + t));
-        let mut r = rows.start;
-        while r + ROWS <= rows.end {
-            block::<W, ROWS, T>(p, r, &cols);
-            r += ROWS;
+        let apart = rows.len() / R;
+        for r in rows.start..rows.start + apart {
+            block::<W, R, T>(p, r, apart, &cols);
         }
-        if r < rows.end {
-            block::<W, 1, T>(p, r, &cols);
+        for r in rows.start + R * apart..rows.end {
+            block::<W, 1, T>(p, r, 0, &cols);
         }
     }
     T
@@ -68,6 +64,7 @@ unsafe fn columns<W: Weights, const T: usize>(
 unsafe fn block<W: Weights, const R: usize, const T: usize>(
     p: &Product,
     row: usize,
+    apart: usize,
     cols: &[Column; T],
 ) {
     let layout = RowLayout::new(p.k);
@@ -76,7 +73,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
         let mut tails = [Tail::uninit(); R];
         let mut rows = [Row::NONE; R];
         for r in 0..R {
-            rows[r] = Row::new::<W>(p, row + r, &mut tails[r]);
+            rows[r] = Row::new::<W>(p, row + r * apart, &mut tails[r]);
         }
         let mut acc = [[_mm512_setzero_ps(); T]; R];
         // What minima add, or what offsets have added too much.
@@ -84,7 +81,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
         for g in 0..p.k.div_ceil(GROUP) {
             for r in 0..R {
                 let group = rows[r].group::<W>(g);
-                fetch(group.wrapping_add(R * p.w_stride), W::GROUP_BYTES);
+                fetch(group.wrapping_add(p.w_stride), W::GROUP_BYTES);
                 let scales = W::scales(group);
                 let mut factors = [_mm512_setzero_ps(); T];
                 for t in 0..T {
@@ -106,7 +103,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
             for t in 0..T {
                 let rest = _mm512_reduce_add_ps(rest[r][t]);
                 let rest = if W::HAS_MIN { rest } else { -(W::OFFSET as f32) * rest };
-                *cols[t].dst.add(row + r) = _mm512_reduce_add_ps(acc[r][t]) + rest;
+                *cols[t].dst.add(row + r * apart) = _mm512_reduce_add_ps(acc[r][t]) + rest;
             }
         }
     }

@@ -25,10 +25,10 @@ pub(super) unsafe fn dot_rows<W: Floats>(p: &Product, rows: Range<usize>) {
         // SAFETY: passed on; the columns are below the count.
         c += unsafe {
             match p.cols.count - c {
-                1 => dot_columns::<W, 1>(p, rows.clone(), c),
-                2 => dot_columns::<W, 2>(p, rows.clone(), c),
-                3 => dot_columns::<W, 3>(p, rows.clone(), c),
-                _ => dot_columns::<W, 4>(p, rows.clone(), c),
+                1 => dot_columns::<W, 4, 1>(p, rows.clone(), c),
+                2 => dot_columns::<W, 2, 2>(p, rows.clone(), c),
+                3 => dot_columns::<W, 1, 3>(p, rows.clone(), c),
+                _ => dot_columns::<W, 1, 4>(p, rows.clone(), c),
             }
         };
     }
@@ -37,53 +37,74 @@ pub(super) unsafe fn dot_rows<W: Floats>(p: &Product, rows: Range<usize>) {
 /// # Safety
 /// As [`dot_rows`]; `T` columns start at `first`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn dot_columns<W: Floats, const T: usize>(
+unsafe fn dot_columns<W: Floats, const R: usize, const T: usize>(
     p: &Product,
     rows: Range<usize>,
     first: usize,
 ) -> usize {
-    /// Chains per row and column, to hide the latency of additions.
-    const CHAINS: usize = 4;
+    // Far apart, so that memory is read in several streams: one does not fill the bus.
+    let apart = rows.len() / R;
     // SAFETY: rows and columns exist and have `k` elements.
     unsafe {
         let cols: [Column; T] = std::array::from_fn(|t| p.cols.get(first + t));
-        for row in rows {
-            let w = p.w.add(row * p.w_stride);
-            let mut acc = [[_mm512_setzero_ps(); CHAINS]; T];
-            let mut i = 0;
-            while i + 16 * CHAINS <= p.k {
-                fetch(w.wrapping_add(p.w_stride + i * W::BYTES), 16 * CHAINS * W::BYTES);
-                for c in 0..CHAINS {
-                    let e = i + 16 * c;
-                    let w = W::load16(w.add(e * W::BYTES));
-                    for t in 0..T {
-                        let x = _mm512_loadu_ps(cols[t].x.cast::<f32>().add(e));
-                        acc[t][c] = _mm512_fmadd_ps(w, x, acc[t][c]);
-                    }
-                }
-                i += 16 * CHAINS;
-            }
-            while i + 16 <= p.k {
-                let w = W::load16(w.add(i * W::BYTES));
-                for t in 0..T {
-                    let x = _mm512_loadu_ps(cols[t].x.cast::<f32>().add(i));
-                    acc[t][0] = _mm512_fmadd_ps(w, x, acc[t][0]);
-                }
-                i += 16;
-            }
-            for t in 0..T {
-                let mut sum = 0.0;
-                for c in 0..CHAINS {
-                    sum += _mm512_reduce_add_ps(acc[t][c]);
-                }
-                for e in i..p.k {
-                    sum += W::load1(w.add(e * W::BYTES)) * *cols[t].x.cast::<f32>().add(e);
-                }
-                *cols[t].dst.add(row) = sum;
-            }
+        for row in rows.start..rows.start + apart {
+            dot_block::<W, R, T>(p, row, apart, &cols);
+        }
+        for row in rows.start + R * apart..rows.end {
+            dot_block::<W, 1, T>(p, row, 0, &cols);
         }
     }
     T
+}
+
+/// `R` rows from `row` on, `apart` rows apart.
+///
+/// # Safety
+/// As [`dot_rows`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn dot_block<W: Floats, const R: usize, const T: usize>(
+    p: &Product,
+    row: usize,
+    apart: usize,
+    cols: &[Column; T],
+) {
+    /// Chains per row and column, to hide the latency of additions.
+    const CHAINS: usize = 2;
+    const STEP: usize = 16 * CHAINS;
+    // SAFETY: rows and columns exist and have `k` elements.
+    unsafe {
+        let start = |r: usize| p.w.add((row + r * apart) * p.w_stride);
+        let mut acc = [[[_mm512_setzero_ps(); CHAINS]; T]; R];
+        let mut i = 0;
+        while i + STEP <= p.k {
+            for r in 0..R {
+                let w = start(r).add(i * W::BYTES);
+                fetch(w.wrapping_add(p.w_stride), STEP * W::BYTES);
+                for c in 0..CHAINS {
+                    let w = W::load16(w.add(16 * c * W::BYTES));
+                    for t in 0..T {
+                        let x = _mm512_loadu_ps(cols[t].x.cast::<f32>().add(i + 16 * c));
+                        acc[r][t][c] = _mm512_fmadd_ps(w, x, acc[r][t][c]);
+                    }
+                }
+            }
+            i += STEP;
+        }
+        for r in 0..R {
+            let w = start(r);
+            for t in 0..T {
+                let x = cols[t].x.cast::<f32>();
+                let mut sum = 0.0;
+                for c in 0..CHAINS {
+                    sum += _mm512_reduce_add_ps(acc[r][t][c]);
+                }
+                for e in i..p.k {
+                    sum += W::load1(w.add(e * W::BYTES)) * *x.add(e);
+                }
+                *cols[t].dst.add(row + r * apart) = sum;
+            }
+        }
+    }
 }
 
 /// # Safety
