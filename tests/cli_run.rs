@@ -56,6 +56,28 @@ fn text_goes_to_stdout_and_the_report_to_stderr() {
 }
 
 #[test]
+fn an_instruction_set_that_cannot_be_had_is_told_and_the_run_goes_on() {
+    let run = |set: &str| -> (Value, String) {
+        let args = ["run", MODEL, "-p", "Once", "--temp", "0", "-n", "2", "--format", "json"];
+        let (stdout, _) = checked(command(&args).env("GPUWHY_CPU_ISA", set).output().unwrap());
+        let report: Value = serde_json::from_str(&stdout).unwrap();
+        let warnings = report["warnings"].to_string();
+        (report, warnings)
+    };
+    let (report, warnings) = run("sse9");
+    assert!(warnings.contains("GPUWHY_CPU_ISA=sse9 is no instruction set"), "{warnings}");
+    assert!(warnings.contains("here it can be scalar"), "{warnings}");
+    assert!(report["facts"]["isa"].is_string());
+    let (report, warnings) = run("scalar");
+    assert!(!warnings.contains("GPUWHY_CPU_ISA"), "{warnings}");
+    assert_eq!(report["facts"]["isa"], "scalar");
+
+    let args = ["perplexity", MODEL, "-f", TEXT, "-c", "64", "--chunks", "1"];
+    let (_, stderr) = checked(command(&args).env("GPUWHY_CPU_ISA", "sse9").output().unwrap());
+    assert!(stderr.contains("GPUWHY_CPU_ISA=sse9"), "{stderr}");
+}
+
+#[test]
 fn the_report_tells_splits_with_causes_copies_and_times_that_add_up() {
     let device = ["-dev", "virtual:256MiB", "-ngl", "4", "-q", "--format", "json"];
     let report = json(&greedy(&device));

@@ -1,8 +1,11 @@
-//! Logs of the program itself, on stderr, only when asked for.
+//! Logs of the program itself, on stderr: warnings always, the rest only when asked for.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+
+use crate::base::event::Event;
+use crate::base::sink::Sink;
 
 /// Sends logs to stderr: warnings always, more with `-v`. `GPUWHY_LOG` overrides, with
 /// tracing-subscriber's filter syntax.
@@ -23,4 +26,17 @@ pub(super) fn start(verbose: u8) {
         .try_init();
     // Only a second start in the same process fails, and then logs already go somewhere.
     drop(started);
+}
+
+/// Logs an engine's warnings, for commands that make no report which would tell them. They come
+/// while it loads, before the hot path begins, so writing them at once holds nothing up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Warnings;
+
+impl Sink for Warnings {
+    fn record(&self, event: Event) {
+        if let Event::Warning(warning) = event {
+            tracing::warn!("{}", warning.text);
+        }
+    }
 }

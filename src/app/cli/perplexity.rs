@@ -11,12 +11,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::now_ns;
-use crate::base::sink::{NullSink, Sink};
+use crate::base::sink::Sink;
 use crate::base::units::Nanos;
 use crate::engine::runtime::{BatchToken, Engine, SeqId};
 
 use super::failure::Failure;
 use super::flags::{Format, RuntimeArgs};
+use super::logging::Warnings;
 use super::progress::BytesBar;
 use super::source::ModelArgs;
 use super::{output, stop};
@@ -129,7 +130,7 @@ pub(super) fn run(args: &PerplexityArgs) -> Result<(), Failure> {
     options.n_ctx = args.runtime.ctx_size().unwrap_or(N_CTX_DEFAULT);
     let model = gguf.name().to_string();
     let mut bar = BytesBar::new("loading weights", args.quiet);
-    let sink: Arc<dyn Sink> = Arc::new(NullSink);
+    let sink: Arc<dyn Sink> = Arc::new(Warnings);
     let loaded = Engine::load(gguf, options, &sink, &mut |p| bar.load(p));
     let mut engine = loaded?;
     drop(bar);

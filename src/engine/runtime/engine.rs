@@ -80,6 +80,10 @@ impl Engine {
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, RuntimeError> {
         let file = gguf.name().to_string();
+        if let Some(complaint) = Isa::complaint() {
+            let text = complaint.to_string();
+            sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
+        }
         let stage = |stage, start_ns, bytes| record_load(sink.as_ref(), stage, start_ns, bytes);
         let start_ns = now_ns();
         let named = |source| RuntimeError::Model { file: file.clone(), source };

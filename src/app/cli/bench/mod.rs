@@ -17,7 +17,7 @@ use clap::Args;
 
 use crate::app::report::{count, model_facts};
 use crate::base::clock::now_ns;
-use crate::base::sink::{NullSink, Sink};
+use crate::base::sink::Sink;
 use crate::engine::backend::DeviceKind;
 use crate::engine::backend::cpu::default_threads;
 use crate::engine::gguf::Gguf;
@@ -27,6 +27,7 @@ use crate::engine::tensor::DType;
 
 use super::failure::Failure;
 use super::flags::{PlacementArgs, cache_type, gpu_layers};
+use super::logging::Warnings;
 use super::progress::BytesBar;
 use super::{output, source, stop};
 
@@ -251,7 +252,7 @@ impl Engines<'_> {
         };
         self.args.placement.apply(&mut options)?;
         let mut bar = BytesBar::new("loading weights", false);
-        let sink: Arc<dyn Sink> = Arc::new(NullSink);
+        let sink: Arc<dyn Sink> = Arc::new(Warnings);
         let engine = Engine::load(Arc::clone(self.gguf), options, &sink, &mut |p| bar.load(p))?;
         Ok(Loaded { workload: Workload::new(&engine), engine, n_ctx })
     }

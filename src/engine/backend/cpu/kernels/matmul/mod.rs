@@ -17,6 +17,8 @@
 
 mod activations;
 mod columns;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -62,6 +64,7 @@ struct Product<'a> {
     /// What to multiply the rows with.
     cols: Columns<'a>,
     /// This worker's scratch: [`room_bytes`] for the columns, aligned to [`SCRATCH_ALIGN`].
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86 packs columns"))]
     room: *mut u8,
 }
 
@@ -291,7 +294,12 @@ unsafe fn rows(isa: Isa, p: &Product, range: Range<usize>) {
     unsafe {
         x86::rows(isa, p, range);
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: passed on.
+    unsafe {
+        neon::rows(isa, p, range);
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     {
         let _ = isa;
         // SAFETY: passed on.

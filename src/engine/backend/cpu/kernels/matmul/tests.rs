@@ -2,6 +2,8 @@
 //! rounded activations (nearly exact), and plain arithmetic in `f64` on the dequantised weights
 //! (within what rounding activations to 8 bits costs).
 
+mod every_type;
+
 use proptest::prelude::*;
 
 use super::super::super::pool::ThreadPool;

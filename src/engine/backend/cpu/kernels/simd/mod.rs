@@ -8,6 +8,8 @@
 //!
 //! Not a general SIMD library: it has what the kernels of this folder use.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -205,6 +207,9 @@ pub(super) unsafe fn dispatch<K: Kernel>(isa: Isa, kernel: K) -> K::Out {
         // SAFETY: the caller vouches for the instruction set.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Vnni => unsafe { x86::run_avx512(kernel) },
+        // SAFETY: the caller vouches for the instruction set.
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => unsafe { neon::run_neon(kernel) },
         _ => kernel.run(portable::Portable),
     }
 }

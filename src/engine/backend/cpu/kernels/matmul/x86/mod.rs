@@ -71,7 +71,7 @@ pub(super) unsafe fn rows(isa: Isa, p: &Product, rows: Range<usize>) {
     // SAFETY: passed on; `isa` is present.
     unsafe {
         match (isa, many) {
-            (Isa::Scalar, _) => scalar::rows(p, rows),
+            (Isa::Scalar | Isa::NeonDot, _) => scalar::rows(p, rows),
             (Isa::Avx2, false) => by_type!(p, rows, dot_avx2::rows, float_avx2::dot_rows),
             (Isa::Avx2, true) => by_type!(p, rows, tile_avx2::rows, float_avx2::tile_rows),
             (Isa::Avx512Vnni, false) => by_type!(p, rows, dot_avx512::rows, float_avx512::dot_rows),
