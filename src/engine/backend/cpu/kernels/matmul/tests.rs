@@ -208,6 +208,32 @@ proptest! {
     }
 }
 
+/// Beyond what one worker's room holds at a time: more columns than a panel, more rows than a chunk.
+#[test]
+fn panels_and_chunks_join_without_a_seam() {
+    for dtype in [DType::Q8_0, DType::Q4_K, DType::Q6_K, DType::Q5_K, DType::F16] {
+        for (n, t) in [(37, 530), (600, 9)] {
+            let (gap, shift, threads, seed) = (1, 3, 2, 7);
+            let c = Case { dtype, k: 768, n, t, gap, shift, threads, seed };
+            let w = Weights::new(dtype, c.k * n, seed, shift);
+            let mut x = Rows::new(c.k, t, gap, seed ^ 1);
+            let reference = product_of(Isa::Scalar, &c, &w, &mut x);
+            for isa in Isa::available() {
+                let got = product_of(isa, &c, &w, &mut x);
+                for i in 0..n * t {
+                    let (row, col) = (i % n, i / n);
+                    let (_, scale) = exact(&w.values[row * c.k..][..c.k], x.row(col, c.k));
+                    let (a, b) = (f64::from(got[i]), f64::from(reference[i]));
+                    assert!(
+                        (a - b).abs() <= scale * SAME_INPUT,
+                        "{isa} {dtype} ({row}, {col}): {a} {b}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 fn product_by_expert(
     isa: Isa,
     c: &Case,
