@@ -5,8 +5,12 @@
 //!
 //! - [`base`]: units, clock, statistics, and the events that everything else exchanges.
 //! - [`engine`]: reads a GGUF model, places it on devices, runs it, and times every split and copy.
+//! - [`observe`]: watches any engine; reads its logs into facts of one form.
+//! - [`advise`]: rules that draw findings from facts, and fixes from findings.
 //! - [`app`]: the command line; the only floor that prints.
 
+pub mod advise;
 pub mod app;
 pub mod base;
 pub mod engine;
+pub mod observe;

@@ -1,0 +1,14 @@
+//! Lines of a log become one [`LogSession`], whatever engine and version wrote them.
+//!
+//! Stages, each knowing only the one before: a source gives bytes; the envelope (journald, docker,
+//! colours, quotes) is taken off a line; patterns of `profiles/engines/*.toml` recognise it; the
+//! fold keeps what it says. Nothing here judges. Invariants: no line is fatal, memory is bounded
+//! whatever the length of the log, and every kept value knows the line that it came from.
+
+mod session;
+
+pub use session::{
+    Buffer, BufferKind, Device, Dialect, Engine, Estimate, FlashAttention, Graph, KvCache, Layers,
+    LibraryKind, LineCounts, LineId, LineText, Lines, Load, LoadOutcome, LogSession, Model, Notice,
+    Request, Requested, Requests, Seen, Setting, Spread, Summary, Version,
+};
