@@ -1,0 +1,1 @@
+//! Arguments of the matrix products; twins of the structs in `kernels/params_matmul.cuh`.
