@@ -5,6 +5,7 @@
 //! first finding is the primary cause; what follows from another finding is never reported as a
 //! cause of its own; a rule that cannot tell says what would settle it.
 
+mod changes;
 mod facts;
 mod finding;
 mod rank;
@@ -12,6 +13,7 @@ mod registry;
 mod rule;
 mod rules;
 
+pub use changes::{Change, changes};
 pub use facts::Facts;
 pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Severity};
 pub use rank::{Diagnosis, diagnose};

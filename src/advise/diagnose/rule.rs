@@ -1,5 +1,7 @@
 //! What a rule is, and what it may answer.
 
+use std::fmt::Write;
+
 use super::facts::Facts;
 use super::finding::Finding;
 
@@ -30,6 +32,25 @@ pub struct Doc {
     pub fix: &'static str,
     /// A few lines of a log that show it.
     pub example: &'static str,
+}
+
+impl Rule {
+    /// The documentation as a page of Markdown.
+    pub fn markdown(&self) -> String {
+        let Doc { detects, costs, evidence, fix, example } = &self.doc;
+        let mut out = format!("# {}\n\n{}\n", self.id, self.title);
+        let parts = [
+            ("What it detects", detects),
+            ("Why it costs", costs),
+            ("Evidence", evidence),
+            ("Fix", fix),
+        ];
+        for (title, text) in parts {
+            let _ = write!(out, "\n## {title}\n\n{}\n", text.trim());
+        }
+        let _ = write!(out, "\n## Example\n\n```text\n{}\n```\n", example.trim());
+        out
+    }
 }
 
 /// What a rule answers.

@@ -6,6 +6,7 @@
 mod argv;
 mod bench;
 mod completions;
+mod explain;
 mod failure;
 mod flags;
 mod logging;
@@ -56,6 +57,8 @@ enum Command {
     Model(model::ModelCommand),
     /// Perplexity of a model over a text, counted as llama.cpp counts it
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Explain a rule: what it detects, why that costs, from what it concludes, and what to do
+    Explain(explain::ExplainArgs),
     /// Print a shell's completion script
     Completions(completions::CompletionsArgs),
     /// Print the manual page in roff
@@ -74,6 +77,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Command::Bench(args) => bench::run(&args),
         Command::Model(command) => model::run(&command),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     };

@@ -94,6 +94,9 @@ pub struct Finding {
     pub evidence: Vec<Evidence>,
     /// What would change it.
     pub fixes: Vec<Fix>,
+    /// The finding that this one follows from, by its rule; absent for a cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows_from: Option<String>,
 }
 
 /// Whether a finding is a problem.
@@ -143,6 +146,18 @@ pub struct Fix {
     pub reason: String,
     /// What should change.
     pub expected: String,
+    /// The same change as it is written in the places where people make it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forms: Vec<FixForm>,
+}
+
+/// A change as it is written in one place: a systemd override, a line for PowerShell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FixForm {
+    /// Where: `systemd`, `docker compose`.
+    pub label: String,
+    /// What to type or paste there.
+    pub text: String,
 }
 
 /// What the model, the devices and the settings were.

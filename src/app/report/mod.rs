@@ -11,6 +11,7 @@ mod cuts;
 mod document;
 mod facts;
 mod headline;
+pub mod log;
 mod markdown;
 mod process;
 mod sections;

@@ -40,7 +40,7 @@ pub fn text(report: &Report, style: Style) -> String {
 }
 
 /// Breaks a sentence at spaces; further lines begin with `indent`.
-fn wrap(sentence: &str, indent: &str) -> String {
+pub(super) fn wrap(sentence: &str, indent: &str) -> String {
     let room = WIDTH.saturating_sub(indent.len()).max(20);
     let (mut out, mut column) = (String::new(), 0);
     for word in sentence.split(' ') {

@@ -1,0 +1,116 @@
+//! The report of a log for people at a terminal.
+
+use std::fmt::Write;
+
+use crate::app::report::document::{Finding, Fix};
+use crate::app::report::table::Style;
+use crate::app::report::text::wrap;
+
+use super::document::LogReport;
+use super::prose;
+
+/// Evidence lines of one finding that are printed; the document has all.
+const EVIDENCE_SHOWN: usize = 6;
+
+/// Characters of an evidence line that are printed.
+const EVIDENCE_WIDTH: usize = 180;
+
+/// The report as text.
+pub fn log_text(report: &LogReport, style: Style) -> String {
+    let mut out = String::new();
+    let indent = " ".repeat(10);
+    let mut head = |label: &str, sentence: &str| {
+        let _ = writeln!(out, "{}{}", style.bold(&format!("{label:10}")), wrap(sentence, &indent));
+    };
+    head("verdict", &prose::verdict(report));
+    head("what", &prose::what(report));
+    if let Some(requests) = prose::requests(report) {
+        head("requests", &requests);
+    }
+    head("read", &prose::lines(report));
+    for (i, cause) in prose::causes(report).enumerate() {
+        let number = if i == 0 { "cause".to_string() } else { format!("also {}", i + 1) };
+        finding(&mut out, &number, cause, style);
+    }
+    list(&mut out, "follows from it", prose::consequences(report), style);
+    list(&mut out, "normal, though it may look wrong", prose::benign(report), style);
+    if !report.open.is_empty() {
+        let _ = writeln!(out, "\n{}", style.bold("the log does not tell"));
+        for open in &report.open {
+            let sentence = format!("{}: {}; {}", open.rule, open.missing, open.settle_by);
+            let _ = writeln!(out, "  {}", wrap(&sentence, "    "));
+        }
+    }
+    let loads = prose::loads(report);
+    if !loads.is_empty() {
+        let _ = writeln!(out, "\n{}", style.bold("loads"));
+        out.push_str(&loads.text("  ", style));
+    }
+    out
+}
+
+fn finding(out: &mut String, label: &str, finding: &Finding, style: Style) {
+    let head = format!("{label}: {}", finding.rule);
+    let _ = writeln!(out, "\n{} ({})", style.bold(&head), prose::certainty(finding));
+    let _ = writeln!(out, "  {}", wrap(&finding.title, "  "));
+    let _ = writeln!(out, "  {}", wrap(&finding.explanation, "  "));
+    if !finding.evidence.is_empty() {
+        let _ = writeln!(out, "  {}", style.dim("evidence"));
+    }
+    for evidence in finding.evidence.iter().take(EVIDENCE_SHOWN) {
+        let line = evidence.line.map_or(String::new(), |l| format!("line {l}: "));
+        let _ = writeln!(out, "    {line}{}", cut(&evidence.text));
+    }
+    if finding.evidence.len() > EVIDENCE_SHOWN {
+        let _ = writeln!(out, "    … and {} more", finding.evidence.len() - EVIDENCE_SHOWN);
+    }
+    for (i, fix) in finding.fixes.iter().enumerate() {
+        let word = if i == 0 { "fix" } else { "or" };
+        let _ = writeln!(out, "  {} {}", style.dim(word), wrap(&fix_sentence(fix), "      "));
+        for form in &fix.forms {
+            let _ = writeln!(out, "      {}", style.dim(&form.label));
+            for line in form.text.lines() {
+                let _ = writeln!(out, "        {line}");
+            }
+        }
+    }
+}
+
+/// What to change, why, and what to expect.
+fn fix_sentence(fix: &Fix) -> String {
+    let mut out = prose::instruction(fix);
+    for (before, part) in [(": ", &fix.reason), ("; expect ", &fix.expected)] {
+        if !part.is_empty() {
+            out.push_str(before);
+            out.push_str(part);
+        }
+    }
+    out
+}
+
+fn list<'a>(
+    out: &mut String,
+    title: &str,
+    findings: impl Iterator<Item = &'a Finding>,
+    style: Style,
+) {
+    let mut findings = findings.peekable();
+    if findings.peek().is_none() {
+        return;
+    }
+    let _ = writeln!(out, "\n{}", style.bold(title));
+    for finding in findings {
+        let _ =
+            writeln!(out, "  {}", wrap(&format!("{}: {}", finding.rule, finding.title), "    "));
+        let _ = writeln!(out, "    {}", wrap(&finding.explanation, "    "));
+    }
+}
+
+/// A line of evidence that fits a terminal; the document has the whole one.
+fn cut(text: &str) -> String {
+    if text.chars().count() <= EVIDENCE_WIDTH {
+        return text.to_string();
+    }
+    let start: String = text.chars().take(EVIDENCE_WIDTH).collect();
+    format!("{start} …")
+}
