@@ -77,6 +77,88 @@ impl Evidence {
     pub fn line(line: LineId) -> Self {
         Self { line: Some(line), text: String::new() }
     }
+
+    /// What a line means.
+    pub fn said(line: LineId, text: impl Into<String>) -> Self {
+        Self { line: Some(line), text: text.into() }
+    }
+
+    /// A figure that no single line tells.
+    pub fn figure(text: impl Into<String>) -> Self {
+        Self { line: None, text: text.into() }
+    }
+}
+
+impl Finding {
+    /// A problem. Its severity follows from what it explains: a failure is an error.
+    pub fn problem(
+        rule: &'static str,
+        impact: Impact,
+        confidence: f64,
+        title: impl Into<String>,
+    ) -> Self {
+        let severity = match impact {
+            Impact::Failure => Severity::Error,
+            Impact::NoGpu | Impact::Slower(_) | Impact::WrongInput => Severity::Warning,
+            Impact::Risk | Impact::None => Severity::Info,
+        };
+        Self {
+            rule,
+            kind: Kind::Problem,
+            severity,
+            confidence,
+            impact,
+            title: title.into(),
+            explanation: String::new(),
+            evidence: Vec::new(),
+            fixes: Vec::new(),
+        }
+    }
+
+    /// Something that only looks like a problem.
+    pub fn benign(rule: &'static str, confidence: f64, title: impl Into<String>) -> Self {
+        let problem = Self::problem(rule, Impact::None, confidence, title);
+        Self { kind: Kind::Benign, severity: Severity::Info, ..problem }
+    }
+
+    /// What happens and why.
+    #[must_use]
+    pub fn because(mut self, explanation: impl Into<String>) -> Self {
+        self.explanation = explanation.into();
+        self
+    }
+
+    /// One more piece of evidence; the same line is not shown twice.
+    #[must_use]
+    pub fn seen(mut self, evidence: Evidence) -> Self {
+        if evidence.line.is_none() || self.evidence.iter().all(|e| e.line != evidence.line) {
+            self.evidence.push(evidence);
+        }
+        self
+    }
+
+    /// Evidence that there may not be.
+    #[must_use]
+    pub fn seen_if(self, evidence: Option<Evidence>) -> Self {
+        match evidence {
+            Some(evidence) => self.seen(evidence),
+            None => self,
+        }
+    }
+
+    /// One more change that would help, after those already given.
+    #[must_use]
+    pub fn fix(mut self, fix: Fix) -> Self {
+        self.fixes.push(fix);
+        self
+    }
+
+    /// Changes that would help.
+    #[must_use]
+    pub fn fix_all(mut self, fixes: impl IntoIterator<Item = Fix>) -> Self {
+        self.fixes.extend(fixes);
+        self
+    }
 }
 
 /// Where a change is made.
@@ -107,4 +189,50 @@ pub struct Fix {
     pub reason: String,
     /// What should be seen afterwards.
     pub expected: String,
+}
+
+impl Fix {
+    /// A change somewhere; the reason and what should be seen follow by [`Fix::why`].
+    pub fn new(target: FixTarget, name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            target,
+            name: name.into(),
+            value: value.into(),
+            reason: String::new(),
+            expected: String::new(),
+        }
+    }
+
+    /// A variable of the server's environment.
+    pub fn env(name: &str, value: impl Into<String>) -> Self {
+        Self::new(FixTarget::Env, name, value)
+    }
+
+    /// An option of a request.
+    pub fn option(name: &str, value: impl Into<String>) -> Self {
+        Self::new(FixTarget::Option, name, value)
+    }
+
+    /// A `PARAMETER` line of a Modelfile.
+    pub fn modelfile(name: &str, value: impl Into<String>) -> Self {
+        Self::new(FixTarget::Modelfile, name, value)
+    }
+
+    /// A flag of the command line.
+    pub fn flag(name: &str, value: impl Into<String>) -> Self {
+        Self::new(FixTarget::Flag, name, value)
+    }
+
+    /// A command on the machine, or what to do there in words.
+    pub fn system(name: &str, command: impl Into<String>) -> Self {
+        Self::new(FixTarget::System, name, command)
+    }
+
+    /// Why it helps, and what should be seen afterwards.
+    #[must_use]
+    pub fn why(mut self, reason: impl Into<String>, expected: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self.expected = expected.into();
+        self
+    }
 }

@@ -14,7 +14,7 @@ mod rule;
 mod rules;
 
 pub use changes::{Change, changes};
-pub use facts::Facts;
+pub use facts::{Facts, LoadFacts, Placement, Share};
 pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Severity};
 pub use rank::{Diagnosis, diagnose};
 pub use registry::RULES;

@@ -64,10 +64,62 @@ pub enum Verdict {
     NeedMore(NeedMore),
 }
 
+impl Verdict {
+    /// The facts do not tell; what is missing, and the command or setting that would tell.
+    pub fn need(missing: impl Into<String>, settle_by: impl Into<String>) -> Self {
+        Self::NeedMore(NeedMore { missing: missing.into(), settle_by: settle_by.into() })
+    }
+
+    /// The finding, if it is one.
+    pub fn finding(&self) -> Option<&Finding> {
+        match self {
+            Self::Found(finding) => Some(finding),
+            Self::Clear | Self::NeedMore(_) => None,
+        }
+    }
+}
+
 impl From<Finding> for Verdict {
     fn from(finding: Finding) -> Self {
         Self::Found(Box::new(finding))
     }
+}
+
+impl From<Option<Finding>> for Verdict {
+    fn from(finding: Option<Finding>) -> Self {
+        finding.map_or(Self::Clear, Self::from)
+    }
+}
+
+impl Rule {
+    /// Its page in docs/rules.
+    pub fn page(&self) -> String {
+        let doc = &self.doc;
+        let fenced = format!("```text\n{}\n```", doc.example.trim());
+        let parts = [
+            ("What it detects", doc.detects.trim()),
+            ("Why it costs", doc.costs.trim()),
+            ("Evidence", doc.evidence.trim()),
+            ("Fix", doc.fix.trim()),
+            ("Example", fenced.as_str()),
+        ];
+        let mut page = format!("# {}\n\n{}.\n", self.id, capital(self.title));
+        for (heading, text) in parts {
+            page.extend(["\n## ", heading, "\n\n", text, "\n"]);
+        }
+        if !self.follows_from.is_empty() {
+            let causes: Vec<String> =
+                self.follows_from.iter().map(|c| format!("[{c}]({c}.md)")).collect();
+            let causes = causes.join(", ");
+            page.extend(["\nA consequence, not a cause, next to ", causes.as_str(), ".\n"]);
+        }
+        page
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).collect())
 }
 
 /// What would settle a question that the facts leave open.

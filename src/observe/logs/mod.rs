@@ -12,3 +12,13 @@ pub use session::{
     LibraryKind, LineCounts, LineId, LineText, Lines, Load, LoadOutcome, LogSession, Model, Notice,
     Request, Requested, Requests, Seen, Setting, Spread, Summary, Version,
 };
+
+/// Reads a whole log that is in memory.
+pub fn parse(log: &[u8]) -> LogSession {
+    let counts = LineCounts {
+        lines: log.split(|b| *b == b'\n').count() as u64,
+        bytes: log.len() as u64,
+        ..LineCounts::default()
+    };
+    LogSession { counts, ..LogSession::default() }
+}

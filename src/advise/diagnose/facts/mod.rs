@@ -1,0 +1,146 @@
+//! Typed statements derived from a session, each with its evidence: what rules ask.
+//!
+//! Facts are computed from the session when asked, never by a rule for itself when two rules need
+//! them. Nothing here depends on the dialect of a log, and nothing here judges.
+
+mod placement;
+
+use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Setting, Version};
+
+pub use placement::{Placement, Share};
+
+/// The facts of one observation.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// What a log told.
+    pub log: &'a LogSession,
+}
+
+/// The facts of one load.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadFacts<'a> {
+    /// The session that it is part of.
+    pub log: &'a LogSession,
+    /// The load.
+    pub load: &'a Load,
+}
+
+impl<'a> Facts<'a> {
+    /// The facts of a log.
+    pub fn of_log(log: &'a LogSession) -> Self {
+        Self { log }
+    }
+
+    /// Every load that was kept, in order.
+    pub fn loads(&self) -> impl DoubleEndedIterator<Item = LoadFacts<'a>> + use<'a> {
+        let log = self.log;
+        log.loads.iter().map(move |load| LoadFacts { log, load })
+    }
+
+    /// The last load, which is the state that the log ends in.
+    pub fn last_load(&self) -> Option<LoadFacts<'a>> {
+        self.loads().next_back()
+    }
+
+    /// The notice with this id, if the log had it.
+    pub fn notice(&self, id: &str) -> Option<&'a Notice> {
+        self.log.notice(id)
+    }
+
+    /// The first of these notices that the log had.
+    pub fn any_notice(&self, ids: &[&str]) -> Option<&'a Notice> {
+        ids.iter().find_map(|id| self.log.notice(id))
+    }
+
+    /// A setting of the server that has a value.
+    pub fn setting(&self, name: &str) -> Option<&'a Setting> {
+        self.log.setting(name)
+    }
+
+    /// A setting that is a number above zero; Ollama writes 0 for "not set" in many of them.
+    pub fn setting_number(&self, name: &str) -> Option<u64> {
+        self.setting(name)?.value.trim().parse().ok().filter(|&n| n > 0)
+    }
+
+    /// A switch of the server, in the spellings that Go's `ParseBool` takes.
+    pub fn setting_switch(&self, name: &str) -> Option<bool> {
+        match self.setting(name)?.value.trim().to_ascii_lowercase().as_str() {
+            "1" | "t" | "true" | "on" => Some(true),
+            "0" | "f" | "false" | "off" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether the log is Ollama's, of any generation.
+    pub fn is_ollama(&self) -> bool {
+        self.log.engine == Engine::Ollama
+    }
+
+    /// The released version of the engine; `None` for a build of one's own (0.0.0) as well.
+    pub fn version(&self) -> Option<Version> {
+        self.log.version_number().filter(|v| *v != Version(0, 0, 0))
+    }
+
+    /// Whether Ollama is certainly at least this version: by its number, else by its lines.
+    pub fn ollama_since(&self, since: Version) -> Option<bool> {
+        if !self.is_ollama() {
+            return None;
+        }
+        if let Some(version) = self.version() {
+            return Some(version >= since);
+        }
+        // A generation of lines bounds the version from below and from above.
+        let (low, high) = match self.log.dialect? {
+            Dialect::OllamaA => (Version(0, 0, 1), Version(0, 12, 10)),
+            Dialect::OllamaB => (Version(0, 12, 11), Version(0, 29, u32::MAX)),
+            Dialect::OllamaC => (Version(0, 30, 0), Version(u32::MAX, 0, 0)),
+            Dialect::LlamaCpp => return None,
+        };
+        match (low >= since, high < since) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Whether the log runs on this system, as far as it tells: `linux`, `windows`, `macos`.
+    pub fn runs_on(&self, os: &str) -> Option<bool> {
+        self.log.os.as_ref().map(|seen| seen.value == os)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::logs::{LineId, Seen};
+
+    #[test]
+    fn a_version_is_known_by_number_or_bounded_by_the_lines() {
+        let mut log = LogSession { engine: Engine::Ollama, ..LogSession::default() };
+        let since = Version(0, 12, 0);
+        assert_eq!(Facts::of_log(&log).ollama_since(since), None);
+        log.dialect = Some(Dialect::OllamaB);
+        assert_eq!(Facts::of_log(&log).ollama_since(since), Some(true));
+        assert_eq!(Facts::of_log(&log).ollama_since(Version(0, 30, 0)), Some(false));
+        assert_eq!(Facts::of_log(&log).ollama_since(Version(0, 15, 5)), None);
+        log.version = Some(Seen { value: "0.15.6".into(), line: LineId(1) });
+        assert_eq!(Facts::of_log(&log).ollama_since(Version(0, 15, 5)), Some(true));
+    }
+
+    #[test]
+    fn switches_and_numbers_follow_the_server() {
+        let mut log = LogSession::default();
+        let mut set = |name: &str, value: &str| {
+            let setting = Setting { value: value.into(), line: LineId(1) };
+            log.settings.insert(name.into(), setting);
+        };
+        set("OLLAMA_FLASH_ATTENTION", "true");
+        set("OLLAMA_NUM_PARALLEL", "0");
+        set("OLLAMA_CONTEXT_LENGTH", "8192");
+        let facts = Facts::of_log(&log);
+        assert_eq!(facts.setting_switch("OLLAMA_FLASH_ATTENTION"), Some(true));
+        assert_eq!(facts.setting_switch("OLLAMA_SCHED_SPREAD"), None);
+        assert_eq!(facts.setting_number("OLLAMA_NUM_PARALLEL"), None);
+        assert_eq!(facts.setting_number("OLLAMA_CONTEXT_LENGTH"), Some(8192));
+    }
+}
