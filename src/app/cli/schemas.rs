@@ -5,7 +5,7 @@ use std::path::Path;
 
 use schemars::{Schema, schema_for};
 
-use crate::app::report::Report;
+use crate::app::report::log::{AnyReport, LogDiff};
 
 fn check(name: &str, schema: &Schema) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas").join(name);
@@ -22,7 +22,8 @@ fn check(name: &str, schema: &Schema) {
 
 #[test]
 fn published_schemas_are_those_of_the_types() {
-    check("report-1.json", &schema_for!(Report));
+    check("report-1.json", &schema_for!(AnyReport));
+    check("logs-diff-1.json", &schema_for!(LogDiff));
     check("bench-1.json", &schema_for!(super::bench::Record));
     check("model-1.json", &schema_for!(super::model::ModelInfo));
     check("models-1.json", &schema_for!(super::model::ModelList));

@@ -5,7 +5,17 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::app::report::document::{Finding, Source, Verdict};
+use crate::app::report::document::{Finding, Report, Source, Verdict};
+
+/// Every document with the schema `gpuwhy.report/1`; `source.kind` tells which one it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum AnyReport {
+    /// Of a run.
+    Run(Box<Report>),
+    /// Of a log.
+    Log(Box<LogReport>),
+}
 
 /// What a log told, and what follows from it. Sizes are bytes, speeds tokens per second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

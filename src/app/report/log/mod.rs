@@ -9,6 +9,8 @@ mod document;
 mod markdown;
 mod prose;
 mod redact;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use build::build_log_report;
