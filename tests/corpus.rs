@@ -72,7 +72,7 @@ fn the_true_cause_comes_first() {
     let (mut counted, mut first, mut top, mut all_first) = (0, 0, 0, 0);
     for path in &paths {
         let case = case(path);
-        let session = logs::parse(case.log.as_bytes());
+        let session = logs::parse_bytes(case.log.as_bytes());
         let said = diagnose(&Facts::of_log(&session));
         let order = answer(&said);
         let rank = order.iter().position(|r| *r == case.cause);

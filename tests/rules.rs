@@ -22,7 +22,7 @@ fn root() -> PathBuf {
 }
 
 fn diagnosis(path: &Path) -> Diagnosis {
-    let session = logs::parse(&fs::read(path).unwrap());
+    let session = logs::parse_bytes(&fs::read(path).unwrap());
     diagnose(&Facts::of_log(&session))
 }
 

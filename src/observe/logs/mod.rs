@@ -5,20 +5,21 @@
 //! fold keeps what it says. Nothing here judges. Invariants: no line is fatal, memory is bounded
 //! whatever the length of the log, and every kept value knows the line that it came from.
 
+mod catalogue;
+mod envelope;
+mod fold;
+mod parser;
+mod record;
 mod session;
+mod slog;
 
+pub use catalogue::{Catalogue, CatalogueError, Pattern, SampleFault};
+pub use fold::Kind;
+pub use parser::{Options, Parser, parse_bytes};
+pub use record::{Fields, Record};
 pub use session::{
     Buffer, BufferKind, Device, Dialect, Engine, Estimate, FlashAttention, Graph, KvCache, Layers,
     LibraryKind, LineCounts, LineId, LineText, Lines, Load, LoadOutcome, LogSession, Model, Notice,
     Request, Requested, Requests, Seen, Setting, Spread, Summary, Version,
 };
-
-/// Reads a whole log that is in memory.
-pub fn parse(log: &[u8]) -> LogSession {
-    let counts = LineCounts {
-        lines: log.split(|b| *b == b'\n').count() as u64,
-        bytes: log.len() as u64,
-        ..LineCounts::default()
-    };
-    LogSession { counts, ..LogSession::default() }
-}
+pub use slog::go_map;

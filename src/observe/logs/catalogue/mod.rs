@@ -1,0 +1,235 @@
+//! Patterns as data: which lines the program knows, from `profiles/engines/*.toml`.
+//!
+//! The catalogue says which pattern a line matches and what the pattern takes from it; what that
+//! means is the fold's business. Invariant of a checked catalogue: every pattern has samples, and
+//! every sample is matched by its own pattern and by no other.
+
+mod builtin;
+mod error;
+mod file;
+mod pattern;
+
+use std::collections::HashMap;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+
+pub use error::{CatalogueError, SampleFault};
+pub use pattern::Pattern;
+pub(super) use pattern::Taken;
+
+use super::envelope::Envelope;
+use super::slog::Pairs;
+
+/// All patterns, with what finds the few that a line can match.
+#[derive(Debug)]
+pub struct Catalogue {
+    patterns: Vec<Pattern>,
+    /// Finds the longest literal of every text pattern in one pass; the position of a literal is
+    /// the position in `text_patterns`.
+    literals: Option<AhoCorasick>,
+    /// For each literal the text patterns that hang on it.
+    text_patterns: Vec<Vec<u32>>,
+    /// Slog patterns by their whole message.
+    messages: HashMap<String, Vec<u32>>,
+    /// Slog patterns by the beginning of their message, the longest first.
+    prefixes: Vec<u32>,
+}
+
+/// Room for the search; kept from line to line.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Search {
+    pub(super) pairs: Pairs,
+    pub(super) taken: Taken,
+    candidates: Vec<u32>,
+}
+
+impl Catalogue {
+    /// The patterns that come with the program.
+    pub fn builtin() -> &'static Self {
+        builtin::catalogue()
+    }
+
+    /// Reads files, given as name and text, and checks them.
+    ///
+    /// # Errors
+    /// See [`CatalogueError`].
+    pub fn load<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, CatalogueError> {
+        let mut patterns: Vec<Pattern> = Vec::new();
+        let mut file_of = Vec::new();
+        for (name, text) in files {
+            for entry in file::parse(name, text)?.pattern {
+                let pattern = Pattern::new(name, entry)?;
+                if patterns.iter().any(|p| p.id == pattern.id) {
+                    return Err(CatalogueError::Pattern {
+                        file: name.to_string(),
+                        id: pattern.id,
+                        reason: "has an id that is taken".into(),
+                    });
+                }
+                patterns.push(pattern);
+                file_of.push(name);
+            }
+        }
+        let catalogue = Self::index(patterns);
+        catalogue.check(&file_of)?;
+        Ok(catalogue)
+    }
+
+    /// All patterns in their order.
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.patterns
+    }
+
+    fn index(patterns: Vec<Pattern>) -> Self {
+        let mut words: Vec<&str> = Vec::new();
+        let mut text_patterns: Vec<Vec<u32>> = Vec::new();
+        let mut messages: HashMap<String, Vec<u32>> = HashMap::new();
+        let mut prefixes = Vec::new();
+        for (i, pattern) in (0u32..).zip(&patterns) {
+            match &pattern.slog {
+                Some(slog) if slog.prefix => prefixes.push(i),
+                Some(slog) => messages.entry(slog.msg.clone()).or_default().push(i),
+                None => {
+                    let longest = pattern.literals.iter().max_by_key(|l| l.len());
+                    let Some(literal) = longest else { continue };
+                    if let Some(known) = words.iter().position(|w| w == literal) {
+                        text_patterns[known].push(i);
+                    } else {
+                        words.push(literal);
+                        text_patterns.push(vec![i]);
+                    }
+                }
+            }
+        }
+        let length = |i: &u32| patterns[*i as usize].slog.as_ref().map_or(0, |s| s.msg.len());
+        prefixes.sort_by_key(|i| std::cmp::Reverse(length(i)));
+        let literals = AhoCorasick::builder()
+            .match_kind(MatchKind::Standard)
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(&words)
+            .ok();
+        Self { patterns, literals, text_patterns, messages, prefixes }
+    }
+
+    /// The pattern that a line matches; what it takes is then in `search.taken`.
+    pub(super) fn find(&self, text: &str, search: &mut Search) -> Option<&Pattern> {
+        let mut found = None;
+        self.each_match(text, search, |pattern| {
+            found = Some(pattern);
+            false
+        });
+        found
+    }
+
+    /// Calls `each` for every pattern that matches, until it says false.
+    fn each_match<'c>(
+        &'c self,
+        text: &str,
+        search: &mut Search,
+        mut each: impl FnMut(&'c Pattern) -> bool,
+    ) {
+        let Search { pairs, taken, candidates } = search;
+        candidates.clear();
+        if pairs.read(text) {
+            self.slog_candidates(text, pairs, candidates);
+            for &i in &*candidates {
+                let pattern = &self.patterns[i as usize];
+                if pattern.match_slog(text, pairs, taken) && !each(pattern) {
+                    return;
+                }
+            }
+            candidates.clear();
+        }
+        if let Some(literals) = &self.literals {
+            for hit in literals.find_overlapping_iter(text) {
+                for &i in &self.text_patterns[hit.pattern().as_usize()] {
+                    if !candidates.contains(&i) {
+                        candidates.push(i);
+                    }
+                }
+            }
+        }
+        candidates.sort_unstable();
+        for &i in &*candidates {
+            let pattern = &self.patterns[i as usize];
+            if pattern.match_text(text, taken) && !each(pattern) {
+                return;
+            }
+        }
+    }
+
+    fn slog_candidates(&self, text: &str, pairs: &Pairs, into: &mut Vec<u32>) {
+        let Some(msg) = pairs.msg() else { return };
+        let mut unescaped = String::new();
+        let message = if msg.text_into(text, &mut unescaped) {
+            unescaped.as_str()
+        } else {
+            text.get(msg.value.clone()).unwrap_or_default()
+        };
+        into.extend(self.messages.get(message).into_iter().flatten());
+        let begins = |i: &&u32| {
+            let slog = self.patterns[**i as usize].slog.as_ref();
+            slog.is_some_and(|s| message.starts_with(&s.msg))
+        };
+        into.extend(self.prefixes.iter().filter(begins));
+    }
+
+    /// Tries every sample on every pattern.
+    fn check(&self, file_of: &[&str]) -> Result<(), CatalogueError> {
+        let mut search = Search::default();
+        for (own, pattern) in self.patterns.iter().enumerate() {
+            for (number, sample) in (1..).zip(&pattern.samples) {
+                self.check_sample(pattern, sample, &mut search).map_err(|reason| {
+                    CatalogueError::Sample {
+                        file: file_of[own].to_string(),
+                        id: pattern.id.clone(),
+                        number,
+                        reason: Box::new(reason),
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_sample(
+        &self,
+        pattern: &Pattern,
+        sample: &file::Sample,
+        search: &mut Search,
+    ) -> Result<(), SampleFault> {
+        let mut text = sample.line.clone();
+        Envelope::default().strip_owned(&mut text);
+        let mut ids = Vec::new();
+        self.each_match(&text, search, |matched| {
+            ids.push(matched.id.clone());
+            true
+        });
+        if ids.is_empty() {
+            return Err(SampleFault::NoMatch);
+        }
+        if ids != [pattern.id.clone()] {
+            ids.retain(|id| *id != pattern.id);
+            return Err(SampleFault::Others(ids));
+        }
+        self.find(&text, search);
+        let Taken { spans, scratch } = &search.taken;
+        let fields = super::record::Fields { pattern, spans, text: &text, scratch };
+        for (name, wanted) in &sample.fields {
+            let found = fields.get(name);
+            if found != Some(wanted) {
+                return Err(SampleFault::Field {
+                    name: name.clone(),
+                    wanted: wanted.clone(),
+                    found: found.map(str::to_string),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
