@@ -18,8 +18,9 @@ pub use fold::Kind;
 pub use parser::{Options, Parser, parse_bytes};
 pub use record::{Fields, Record};
 pub use session::{
-    Buffer, BufferKind, Device, Dialect, Engine, Estimate, FlashAttention, Graph, KvCache, Layers,
-    LibraryKind, LineCounts, LineId, LineText, Lines, Load, LoadOutcome, LogSession, Model, Notice,
-    Request, Requested, Requests, Seen, Setting, Spread, Summary, Version,
+    BreakdownRow, Buffer, BufferKind, Device, Dialect, Engine, Estimate, Fit, FitDevice,
+    FlashAttention, GpuFree, Graph, HostMemory, KvCache, Layers, LibraryKind, LineCounts, LineId,
+    LineText, Lines, Load, LoadOutcome, LogSession, Model, Notice, Request, Requested, Requests,
+    Role, Seen, Setting, Spread, Summary, Version,
 };
 pub use slog::go_map;

@@ -181,6 +181,7 @@ pub(super) fn buffer_kind(kind: BufferKind) -> &'static str {
         BufferKind::Output => "output",
         BufferKind::Recurrent => "recurrent",
         BufferKind::Adapter => "adapter",
+        BufferKind::Projector => "projector",
     }
 }
 

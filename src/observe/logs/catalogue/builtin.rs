@@ -14,8 +14,19 @@ macro_rules! files {
 }
 
 /// Name and text. One name a line; a test compares the list with the folder.
-pub(super) static FILES: &[(&str, &str)] =
-    files!["llama-cpp", "notices-gpu", "notices-requests", "ollama-a",];
+pub(super) static FILES: &[(&str, &str)] = files![
+    "gpuwhy",
+    "llama-cpp",
+    "llama-server",
+    "notices-gpu",
+    "notices-requests",
+    "ollama-a",
+    "ollama-b",
+    "ollama-c",
+    "ollama-server",
+    "scheduler-dump",
+    "vllm",
+];
 
 /// Without the checks, which a test makes: they cost more than a short log.
 pub(super) fn catalogue() -> &'static Catalogue {

@@ -21,7 +21,7 @@ pub struct Pattern {
     pub id: String,
     /// What the fold does with its lines.
     pub kind: Kind,
-    /// The fact that its lines are, for [`Kind::Notice`].
+    /// The fact that its lines are; lines of other kinds than [`Kind::Notice`] may be one, too.
     pub notice: Option<String>,
     /// Names of the fields that it may take: groups of the expression, then names for keys.
     pub names: Vec<String>,
@@ -96,8 +96,10 @@ impl Pattern {
         if entry.sample.is_empty() {
             return Err("has no sample".into());
         }
-        if (entry.kind == Kind::Notice) != entry.notice.is_some() {
-            return Err("must have a `notice` if and only if its kind is `notice`".into());
+        match (entry.kind, &entry.notice) {
+            (Kind::Notice, None) => return Err("is a notice and does not say which".into()),
+            (Kind::Ignore, Some(_)) => return Err("is ignored and has a `notice`".into()),
+            _ => {}
         }
         if entry.regex.is_none() && entry.slog.is_none() {
             return Err("has neither `regex` nor `slog`".into());

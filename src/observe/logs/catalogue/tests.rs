@@ -61,7 +61,7 @@ fn faults_are_refused_and_named() {
     let literal = refused(&A.replace("\"layers\"", "\"no\""));
     assert!(literal.contains("needs a `literal`"), "{literal}");
     let notice = refused(&A.replace("\"ignore\"", "\"notice\""));
-    assert!(notice.contains("must have a `notice`"), "{notice}");
+    assert!(notice.contains("does not say which"), "{notice}");
     let lost = refused(&A.replace("literal = \"layers\"", "literal = [\"layers\", \"GPU\"]"));
     assert!(lost.contains("no pattern matches it"), "{lost}");
 }

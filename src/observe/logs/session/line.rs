@@ -53,6 +53,11 @@ impl Lines {
         self.texts.insert(id, line);
     }
 
+    /// All texts together.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The text of a line that was kept.
     pub fn get(&self, id: LineId) -> Option<&LineText> {
         self.texts.get(&id)

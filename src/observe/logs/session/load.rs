@@ -1,6 +1,7 @@
 //! One load of a model: what was asked, what was estimated, what was granted.
 
 use super::line::{LineId, Seen};
+use super::memory::{BreakdownRow, Fit, GpuFree, HostMemory};
 
 /// A model as its header and the loader describe it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,6 +89,8 @@ pub struct Requested {
 /// entry per GPU.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Estimate {
+    /// What drives the GPUs it is for, `cuda`; `cpu` when there is none.
+    pub library: Option<String>,
     /// Layers it asked for (-1: as many as fit).
     pub layers_requested: Option<i64>,
     /// All layers, the output counted as one.
@@ -150,6 +153,8 @@ pub enum BufferKind {
     Recurrent,
     /// LoRA or control vectors.
     Adapter,
+    /// The graph of a vision model's projector.
+    Projector,
 }
 
 /// One buffer on one device.
@@ -173,6 +178,7 @@ impl Buffer {
             || name.ends_with("_Host")
             || name.starts_with("BLAS")
             || name.starts_with("AMX")
+            || name == "Host"
     }
 }
 
@@ -225,6 +231,16 @@ pub struct Graph {
     pub line: LineId,
 }
 
+/// What a load is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// The model that answers.
+    #[default]
+    Main,
+    /// A smaller one that drafts tokens for it.
+    Draft,
+}
+
 /// How a load ended.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum LoadOutcome {
@@ -244,6 +260,8 @@ pub enum LoadOutcome {
 pub struct Load {
     /// Its number among all loads of the log, from 0.
     pub index: usize,
+    /// What it is for.
+    pub role: Role,
     /// The first line.
     pub line: LineId,
     /// The last line that belongs to it.
@@ -254,8 +272,14 @@ pub struct Load {
     pub model: Model,
     /// What was asked.
     pub requested: Requested,
+    /// Memory of the host when it began, where told.
+    pub host: Option<HostMemory>,
+    /// What the GPUs had free when it began, where told.
+    pub gpu_free: Vec<GpuFree>,
     /// The server's last estimate.
     pub estimate: Option<Estimate>,
+    /// llama.cpp's fitting.
+    pub fit: Option<Fit>,
     /// How many estimates or layouts were tried.
     pub attempts: u64,
     /// Layers on GPUs.
@@ -287,10 +311,14 @@ pub struct Load {
     /// Nodes of the scheduler's dump by device and operation, where the log has one:
     /// `(device, operation, nodes)`.
     pub nodes_by_device: Vec<(String, String, u64)>,
+    /// Where the memory went, by the table that llama.cpp prints when it ends.
+    pub breakdown: Vec<BreakdownRow>,
     /// Planned memory on GPUs and in total, as `ollama ps` would show it.
     pub size_vram_and_total: Option<Seen<(u64, u64)>>,
     /// Inference library that the server chose for it: `cpu`, `cuda`.
     pub inference_library: Option<Seen<String>>,
+    /// How long it took, where told; kept when it was unloaded later.
+    pub load_ns: Option<Seen<u64>>,
     /// How it ended.
     pub outcome: LoadOutcome,
 }

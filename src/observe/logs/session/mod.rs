@@ -6,6 +6,8 @@
 mod device;
 mod line;
 mod load;
+mod memory;
+mod references;
 mod request;
 
 use std::collections::BTreeMap;
@@ -14,8 +16,9 @@ pub use device::{Device, LibraryKind};
 pub use line::{LineCounts, LineId, LineText, Lines, Seen};
 pub use load::{
     Buffer, BufferKind, Estimate, FlashAttention, Graph, KvCache, Layers, Load, LoadOutcome, Model,
-    Requested,
+    Requested, Role,
 };
+pub use memory::{BreakdownRow, Fit, FitDevice, GpuFree, HostMemory};
 pub use request::{Request, Requests, Spread, Summary};
 
 /// Which program wrote the log.
@@ -105,6 +108,8 @@ pub struct LogSession {
     pub devices: Vec<Device>,
     /// The line in which the server said that it computes on the CPU alone (`library=cpu`).
     pub cpu_only_inference: Option<LineId>,
+    /// Memory of the host, as last told.
+    pub host: Option<HostMemory>,
     /// Backend libraries that a runner loaded: `CUDA`, `CPU`, `ROCm`, with the file where told.
     pub backends: BTreeMap<String, Seen<String>>,
     /// Runner variants or library folders that the server listed (`cpu_avx2`, `cuda_v12`).
@@ -146,9 +151,9 @@ impl LogSession {
         Some(Version(first, rest[0].unwrap_or(0), rest[1].unwrap_or(0)))
     }
 
-    /// The last load, which is the state that the log ends in.
+    /// The last load of a model that answers, which is the state that the log ends in.
     pub fn last_load(&self) -> Option<&Load> {
-        self.loads.last()
+        self.loads.iter().rev().find(|l| l.role == Role::Main)
     }
 }
 

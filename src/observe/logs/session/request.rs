@@ -14,8 +14,13 @@ pub struct Request {
     pub duration_ns: Option<u64>,
     /// Tokens of the prompt that were computed (not those found in a cache).
     pub prompt_tokens: Option<u64>,
+    /// Tokens of the prompt that were found in a cache.
+    pub cached_tokens: Option<u64>,
     /// Prompt tokens per second.
     pub prompt_tokens_per_s: Option<f64>,
+    /// Time in which it was not computed: it waited for its turn, for a load, for the client. What is
+    /// left of `duration_ns` after prompt and decode.
+    pub wait_ns: Option<u64>,
     /// Tokens generated.
     pub decode_tokens: Option<u64>,
     /// Generated tokens per second.
@@ -77,6 +82,8 @@ pub struct Summary {
     pub shifted: u64,
     /// Context shifts.
     pub shifts: u64,
+    /// Those that waited, in seconds (see [`Request::wait_ns`]).
+    pub wait_s: Spread,
     /// Durations in seconds.
     pub duration_s: Spread,
     /// Prompt speeds, tokens per second.
