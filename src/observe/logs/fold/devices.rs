@@ -157,14 +157,12 @@ fn merge(session: &mut LogSession, new: Device) {
         if both(&old.id, &new.id) || both(&old.name, &new.name) {
             return true;
         }
-        match (old.index, new.index) {
-            (Some(a), Some(b)) => a == b,
-            // One list has ids, the other numbers: the product has to do, in order.
-            _ => {
-                let distinct = old.id.is_some() && new.id.is_some();
-                !distinct && alike(old.description.as_deref(), new.description.as_deref())
-            }
+        if let (Some(a), Some(b)) = (old.index, new.index) {
+            return a == b;
         }
+        // One list has ids, the other numbers: the product has to do, in order.
+        let distinct = old.id.is_some() && new.id.is_some();
+        !distinct && alike(old.description.as_deref(), new.description.as_deref())
     };
     let Some(old) = session.devices.iter_mut().find(|d| same(d)) else {
         if session.devices.len() < DEVICES_MAX {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::super::record::Record;
 use super::super::session::{Buffer, BufferKind, FlashAttention, LoadOutcome, LogSession, Seen};
 use super::memory::{device_name, flash_attention, push};
-use super::stream::{Open, Stage};
+use super::stage::Stage;
+use super::stream::Open;
 use super::value::kept;
 
 /// `{Operation:commit … KvSize:8192 … GPULayers:30[ID:… Layers:30(18..47)] …}`. The requests of one

@@ -85,7 +85,7 @@ impl Identity {
         let text = record.text;
         if let Some((_, source)) = text.split_once("source=") {
             let file = source.split(':').next().unwrap_or_default();
-            if file.ends_with(".go") {
+            if file.rsplit_once('.').is_some_and(|(_, extension)| extension == "go") {
                 self.ollama = true;
                 match file {
                     "llama_server.go" => self.c = true,

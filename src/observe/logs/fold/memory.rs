@@ -6,7 +6,8 @@ use super::super::session::{
     HostMemory, KvCache, Layers, Load, LogSession, Seen,
 };
 use super::kind::Kind;
-use super::stream::{Open, Stage, slog};
+use super::stage::Stage;
+use super::stream::{Open, slog};
 use super::value::{counts, decimal, kept, mib, size, sizes};
 
 /// Lists of a load are cut here; a model in many files has a buffer for each of them.
@@ -201,7 +202,7 @@ fn early_estimate(load: &mut Load, record: &Record<'_>) {
     let free = record.fields.number::<f64>("available_mib").and_then(mib);
     let available_bytes = free.into_iter().collect();
     let layers_offload = record.fields.number("layers");
-    load.estimate = Some(Estimate { available_bytes, layers_offload, line, ..Estimate::default() });
+    load.estimate = Some(Estimate { layers_offload, available_bytes, line, ..Estimate::default() });
 }
 
 /// Early 2024: a line for every figure.

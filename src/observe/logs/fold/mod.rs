@@ -2,7 +2,7 @@
 //!
 //! A log may be a fragment, may have several loads, and several processes may write into it. So
 //! every process has a [`stream::Stream`] with the load that is open there, and lines find their
-//! load by what a load's lines look like in order ([`stream::Stage`]). Invariant: memory is bounded
+//! load by what a load's lines look like in order ([`stage::Stage`]). Invariant: memory is bounded
 //! whatever the number of records; what is left out is counted.
 
 mod command;
@@ -17,6 +17,7 @@ mod model;
 mod notices;
 mod requests;
 mod settings;
+mod stage;
 mod store;
 mod stream;
 mod value;

@@ -1,8 +1,6 @@
-//! The load that is open in one process, and which lines belong to it.
+//! The processes that write into a log, and the load that is open in each of them.
 //!
-//! A load's lines come in an order: decided, command, runner, loader, tensors, context, ready. A
-//! line of an earlier stage than what was seen begins another load. The generations differ: before
-//! 0.11.5 Ollama decided first and then started a runner, later it starts one and then decides.
+//! Which lines belong to it is for [`super::stage`] to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +9,7 @@ use super::super::session::{Estimate, LineId, Load, LoadOutcome, LogSession, Rol
 use super::dump::Dump;
 use super::kind::Kind;
 use super::requests::Flight;
+use super::stage::{Stage, begins, stage_of};
 use super::store::Store;
 use super::value::{kept, seconds_ns, size};
 use super::{command, engine_request, memory, model};
@@ -18,35 +17,13 @@ use super::{command, engine_request, memory, model};
 /// Processes that are followed at a time.
 const STREAMS_MAX: usize = 16;
 
-/// How far a load is, by the lines seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stage {
-    /// The scheduler decided.
-    #[default]
-    Decided,
-    /// A runner was started.
-    Command,
-    /// The runner said something.
-    Runner,
-    /// The model's header was read.
-    Loader,
-    /// Weights were placed.
-    Tensors,
-    /// A context was made.
-    Context,
-    /// It answers.
-    Ready,
-    /// It failed or was unloaded.
-    Ended,
-}
-
 /// A load that lines may still belong to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Open {
     pub(super) load: Load,
     pub(super) stage: Stage,
     /// Its command came, and decisions do not follow a command of that kind.
-    decided_before_command: bool,
+    pub(super) decided_before_command: bool,
     /// What follows is a trial without memory; the next loader begins for good.
     pub(super) trial: bool,
     /// Contexts made so far.
@@ -215,115 +192,14 @@ pub(super) fn apply(
     }
 }
 
-/// The stage that a line is of; `None` when it says nothing of a load by itself.
-fn stage_of(kind: Kind) -> Option<Stage> {
-    use Kind as K;
-    Some(match kind {
-        K::HostMemory
-        | K::GpuMemory
-        | K::Estimate
-        | K::EarlyEstimate
-        | K::EarlyRequired
-        | K::LoadDecided
-        | K::LoadPlan
-        | K::FitStart
-        | K::FitMeasuring
-        | K::FitProjected
-        | K::FitDeficit
-        | K::FitContext
-        | K::FitContextFixed
-        | K::FitDevice => Stage::Decided,
-        K::LoadCommand => Stage::Command,
-        K::RunnerStart | K::LoadRequest | K::LayoutRetry | K::DeviceUsing => Stage::Runner,
-        K::ModelFile | K::Metadata | K::ModelInfo | K::EngineModel | K::VocabOnly | K::NoAlloc => {
-            Stage::Loader
-        }
-        K::TensorsStart
-        | K::LayerAssigned
-        | K::LayersOffloaded
-        | K::OutputLayer
-        | K::TensorOverride
-        | K::BufferModel
-        | K::MemoryRequired
-        | K::VramUsed
-        | K::MemoryTree => Stage::Tensors,
-        K::ContextStart
-        | K::ContextParameter
-        | K::BufferKv
-        | K::BufferCompute
-        | K::BufferOutput
-        | K::BufferRecurrent
-        | K::BufferAdapter
-        | K::BufferProjector
-        | K::BufferCompute2023
-        | K::KvInit
-        | K::KvSize
-        | K::RecurrentSize
-        | K::GraphNodes
-        | K::GraphSplits
-        | K::GraphSummary
-        | K::GraphTotal
-        | K::ReserveStart
-        | K::ReserveTook
-        | K::PipelineParallel
-        | K::FlashAttention
-        | K::VramTotal
-        | K::ServerSlots => Stage::Context,
-        K::LoadReady | K::ServerReady | K::SetupDone => Stage::Ready,
-        K::LoadFailed => Stage::Ended,
-        K::BreakdownDevice | K::BreakdownHost => Stage::Context,
-        _ => return None,
-    })
-}
-
-/// Whether a line begins another load than the one that is open.
-fn begins(open: &Open, stage: Stage, record: &Record<'_>) -> bool {
-    use Kind as K;
-    let load = &open.load;
-    // A trial's lines and those of the load that follows are one load's.
-    let past = |stage: Stage| open.stage >= stage && !open.trial;
-    match record.kind {
-        K::BreakdownDevice | K::BreakdownHost => false,
-        // They come in the middle of a load of the fitting.
-        K::FitMeasuring
-        | K::FitProjected
-        | K::FitDeficit
-        | K::FitContext
-        | K::FitContextFixed
-        | K::FitDevice
-        | K::NoAlloc
-        | K::VocabOnly
-        | K::LayoutRetry => open.stage >= Stage::Ready,
-        K::LoadRequest => past(Stage::Ready) && !engine_request::is_close(record),
-        K::LoadCommand => past(Stage::Tensors) || load.requested.command.is_some() || open.ended(),
-        K::ModelFile => past(Stage::Tensors),
-        K::Metadata | K::ModelInfo | K::EngineModel => past(Stage::Context),
-        K::LayersOffloaded => {
-            past(Stage::Ready) || (load.layers.is_some() && past(Stage::Tensors) && !slog(record))
-        }
-        K::TensorsStart => past(Stage::Context),
-        K::LoadReady => {
-            open.ended() || (load.load_ns.is_some() && record.fields.get("seconds").is_some())
-        }
-        K::ServerReady | K::SetupDone => open.ended(),
-        K::LoadFailed => open.stage == Stage::Ready,
-        _ => match stage {
-            Stage::Decided => past(Stage::Loader) || open.decided_before_command,
-            Stage::Runner => past(Stage::Tensors),
-            Stage::Tensors => past(Stage::Ready) || (past(Stage::Context) && !slog(record)),
-            Stage::Context => memory::begins_context(open, record) && past(Stage::Ready),
-            _ => open.ended(),
-        },
-    }
-}
-
 /// Whether Ollama's server or engine wrote it, which repeats its figures while it tries layouts.
 pub(super) fn slog(record: &Record<'_>) -> bool {
     record.pattern.id.starts_with("ollama-")
 }
 
 impl Open {
-    fn ended(&self) -> bool {
+    /// Whether nothing more can come.
+    pub(super) fn ended(&self) -> bool {
         self.stage == Stage::Ended
     }
 }

@@ -4,8 +4,9 @@ use super::super::record::Record;
 use super::super::session::{Buffer, BufferKind, KvCache, LogSession, Seen};
 use super::kind::Kind;
 use super::memory::{add_kv, push};
+use super::stage::Stage;
 use super::store::Store;
-use super::stream::{Stage, Streams};
+use super::stream::Streams;
 use super::value::{decimal, kept, mib};
 
 /// Takes a line in.
