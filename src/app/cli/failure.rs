@@ -8,6 +8,9 @@ use crate::engine::backend::BadDevice;
 use crate::engine::model::store::StoreError;
 use crate::engine::runtime::RuntimeError;
 
+/// The exit code of findings and regressions.
+pub(super) const EXIT_FINDINGS: u8 = 1;
+
 /// The exit code of every error.
 pub(super) const EXIT_ERROR: u8 = 2;
 

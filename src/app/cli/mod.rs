@@ -10,6 +10,7 @@ mod explain;
 mod failure;
 mod flags;
 mod logging;
+mod logs;
 mod man;
 mod model;
 mod output;
@@ -57,6 +58,8 @@ enum Command {
     Model(model::ModelCommand),
     /// Perplexity of a model over a text, counted as llama.cpp counts it
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Read what an engine logged, and say why it is slow and what to change
+    Logs(Box<logs::LogsArgs>),
     /// Explain a rule: what it detects, why that costs, from what it concludes, and what to do
     Explain(explain::ExplainArgs),
     /// Print a shell's completion script
@@ -72,17 +75,19 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Err(error) => return usage(&error),
     };
     logging::start(cli.verbose);
+    let done = |()| ExitCode::SUCCESS;
     let result = match cli.command {
-        Command::Run(args) => run::run(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::Model(command) => model::run(&command),
-        Command::Perplexity(args) => perplexity::run(&args),
-        Command::Explain(args) => explain::run(&args),
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => man::run(&args),
+        Command::Run(args) => run::run(&args).map(done),
+        Command::Bench(args) => bench::run(&args).map(done),
+        Command::Model(command) => model::run(&command).map(done),
+        Command::Perplexity(args) => perplexity::run(&args).map(done),
+        Command::Logs(args) => logs::run(&args),
+        Command::Explain(args) => explain::run(&args).map(done),
+        Command::Completions(args) => completions::run(&args).map(done),
+        Command::Man(args) => man::run(&args).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => failure.report(),
     }
 }

@@ -1,0 +1,175 @@
+//! `gpuwhy logs`: reads what an engine logged, and says why it is slow and what to change.
+//!
+//! Exit code 1 when a finding is a warning or worse, so that a script can ask.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::advise::diagnose::{Diagnosis, Facts, changes, diagnose};
+use crate::app::report::log::{
+    Redactor, build_log_report, diff_markdown, diff_report, diff_text, log_markdown, log_text,
+};
+use crate::app::report::{Severity, Table, Verdict};
+use crate::observe::logs::{LogSession, Options, Parser};
+
+use super::failure::{EXIT_FINDINGS, Failure};
+use super::flags::Format;
+use super::output;
+
+/// Arguments of `gpuwhy logs`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Sources: a file (also .gz and .zst), several files in order, - for standard \
+input.\n\n\
+Examples:\n  gpuwhy logs server.log\n  journalctl -u ollama | gpuwhy logs -\n  \
+gpuwhy logs --format markdown server.log     # to paste into an issue, redacted\n  \
+gpuwhy logs --diff fast.log slow.log"
+)]
+pub(super) struct LogsArgs {
+    /// Where the log is
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+
+    /// Compare two logs: what changed between a fast run and a slow one
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "sources")]
+    diff: Vec<String>,
+
+    /// How to report
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    /// Take out users, hosts, addresses, keys and prompts; Markdown does so without being asked
+    #[arg(long, overrides_with = "no_redact")]
+    redact: bool,
+
+    /// Leave everything in, in Markdown too
+    #[arg(long, overrides_with = "redact")]
+    no_redact: bool,
+
+    /// List the kinds of lines that no pattern knows, the most frequent first
+    #[arg(long, conflicts_with = "diff")]
+    list_unknown: bool,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &LogsArgs) -> Result<ExitCode, Failure> {
+    if let [before, after] = args.diff.as_slice() {
+        return compare(args, before, after);
+    }
+    let session = read(&args.sources)?;
+    if args.list_unknown {
+        list_unknown(args, &session)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let diagnosis = diagnose(&Facts::of_log(&session));
+    report(args, &session, &diagnosis)
+}
+
+fn redacts(args: &LogsArgs) -> bool {
+    args.redact || (args.format == Format::Markdown && !args.no_redact)
+}
+
+fn report(
+    args: &LogsArgs,
+    session: &LogSession,
+    diagnosis: &Diagnosis,
+) -> Result<ExitCode, Failure> {
+    let mut report = build_log_report(session, diagnosis);
+    if redacts(args) {
+        Redactor::new().report(&mut report);
+    }
+    match args.format {
+        Format::Json => output::json(&report)?,
+        Format::Markdown => output::stdout(log_markdown(&report).as_bytes())?,
+        Format::Text => {
+            let style = output::style(&std::io::stdout());
+            output::stdout(log_text(&report, style).as_bytes())?;
+        }
+    }
+    let bad = report.verdict == Verdict::Problem
+        && report.findings.iter().any(|f| f.severity != Severity::Info);
+    Ok(if bad { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+fn compare(args: &LogsArgs, before: &str, after: &str) -> Result<ExitCode, Failure> {
+    let (a, b) = (read(&[before.to_string()])?, read(&[after.to_string()])?);
+    let diagnoses = (diagnose(&Facts::of_log(&a)), diagnose(&Facts::of_log(&b)));
+    let changes = changes(&a, &b);
+    let mut diff = diff_report((before, after), &changes, (&diagnoses.0, &diagnoses.1));
+    if redacts(args) {
+        Redactor::new().diff(&mut diff);
+    }
+    match args.format {
+        Format::Json => output::json(&diff)?,
+        Format::Markdown => output::stdout(diff_markdown(&diff).as_bytes())?,
+        Format::Text => {
+            let style = output::style(&std::io::stdout());
+            output::stdout(diff_text(&diff, style).as_bytes())?;
+        }
+    }
+    let worse = !diff.problems_new.is_empty();
+    Ok(if worse { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 1 << 18;
+
+/// Reads the sources in their order; `-` or nothing is standard input.
+fn read(sources: &[String]) -> Result<LogSession, Failure> {
+    let mut parser = Parser::new(Options::default());
+    if sources.is_empty() {
+        feed(&mut parser, &mut std::io::stdin().lock(), Path::new("standard input"))?;
+    }
+    for (i, source) in sources.iter().enumerate() {
+        if i > 0 {
+            parser.next_source();
+        }
+        if source == "-" {
+            feed(&mut parser, &mut std::io::stdin().lock(), Path::new("standard input"))?;
+            continue;
+        }
+        let path = Path::new(source);
+        let mut file = File::open(path).map_err(|e| Failure::file("read", path, &e))?;
+        feed(&mut parser, &mut file, path)?;
+    }
+    Ok(parser.finish())
+}
+
+fn feed(parser: &mut Parser, from: &mut dyn Read, path: &Path) -> Result<(), Failure> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(n) => parser.push(&chunk[..n]),
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Failure::file("read", path, &e)),
+        }
+    }
+}
+
+/// Prints the kinds of lines that no pattern knows.
+fn list_unknown(args: &LogsArgs, session: &LogSession) -> Result<(), Failure> {
+    let mut table = Table::new(&[">times", ">first at line", "kind of line"]);
+    let mut redactor = Redactor::new();
+    for (shape, line, count) in &session.counts.unknown_shapes {
+        let shape = if redacts(args) { redactor.redact(shape) } else { shape.clone() };
+        table.row([count.to_string(), line.0.to_string(), shape]);
+    }
+    let style = output::style(&std::io::stdout());
+    let text = match args.format {
+        Format::Markdown => table.markdown(),
+        Format::Text => table.text("", style),
+        Format::Json => {
+            let rows = session.counts.unknown_shapes.iter();
+            let rows = rows.map(|(shape, line, count)| {
+                serde_json::json!({ "shape": shape, "line": line.0, "count": count })
+            });
+            return output::json(&rows.collect::<Vec<_>>());
+        }
+    };
+    output::stdout(text.as_bytes())
+}
