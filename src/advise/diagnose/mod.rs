@@ -8,13 +8,15 @@
 mod changes;
 mod facts;
 mod finding;
+pub mod knobs;
 mod rank;
 mod registry;
+mod remedy;
 mod rule;
 mod rules;
 
 pub use changes::{Change, changes};
-pub use facts::{Facts, LoadFacts, Placement, Share};
+pub use facts::{Facts, Host, LoadFacts, Placement, Share};
 pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Severity};
 pub use rank::{Diagnosis, diagnose};
 pub use registry::RULES;

@@ -3,10 +3,12 @@
 //! Facts are computed from the session when asked, never by a rule for itself when two rules need
 //! them. Nothing here depends on the dialect of a log, and nothing here judges.
 
+mod gpu;
 mod placement;
 
 use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Setting, Version};
 
+pub use gpu::Host;
 pub use placement::{Placement, Share};
 
 /// The facts of one observation.

@@ -1,0 +1,134 @@
+//! `build-without-gpu-support`: the binary can compute on the CPU only.
+
+use crate::advise::diagnose::facts::{Facts, Host};
+use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
+use crate::advise::diagnose::remedy;
+use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::observe::logs::{Engine, LineId};
+
+/// See the module.
+pub(crate) static RULE: Rule = Rule {
+    id: ID,
+    title: "the program was built without support for GPUs",
+    doc: Doc {
+        detects: "The binary, package or wheel was built for the CPU alone, or the server started \
+            a runner for the CPU.",
+        costs: "Options for the GPU are ignored and everything runs on the CPU.",
+        evidence: "\"not compiled with GPU offload support\", \"no usable GPU found, --gpu-layers \
+            option will be ignored\", layers that were asked for and a load without any GPU \
+            device, or an Ollama whose list of libraries has none for a GPU. Next to a GPU that \
+            Ollama found, missing files are the more likely cause: see \
+            gpu-backend-library-missing.",
+        fix: "llama.cpp: a build with -DGGML_CUDA=ON (or GGML_HIP, GGML_VULKAN, GGML_SYCL, \
+            GGML_METAL), or the release archive with cuda or vulkan in its name. \
+            llama-cpp-python: install with CMAKE_ARGS=\"-DGGML_CUDA=on\". Ollama: the official \
+            build, or the package for your GPU.",
+        example: "warning: not compiled with GPU offload support, --gpu-layers option will be \
+            ignored",
+    },
+    follows_from: &[
+        "driver-too-old",
+        "driver-container-mismatch",
+        "driver-state-lost-after-suspend",
+        "nvidia-uvm-not-ready",
+        "driver-not-loaded",
+        "container-no-gpu-access",
+        "container-gpu-lost-cgroup",
+        "cpu-lacks-avx",
+        "gpu-compute-capability-too-low",
+        "rocm-gfx-unsupported",
+        "rocm-runtime-dep-missing",
+        "rocm-device-permission",
+        "discovery-timeout",
+        "container-runtime",
+        "vulkan-device-selection",
+    ],
+    check,
+};
+
+const ID: &str = "build-without-gpu-support";
+
+fn check(facts: &Facts) -> Verdict {
+    if facts.ran_on_gpu() {
+        return Verdict::Clear;
+    }
+    if let Some(notice) = facts.notice("build-without-gpu") {
+        return found(facts, 0.97, notice.first, "the program says so").into();
+    }
+    // The same words stand for a build with GPU libraries that found no device.
+    if let Some(notice) = facts.notice("no-usable-gpu") {
+        return found(facts, 0.8, notice.first, "no GPU could be used").into();
+    }
+    let gpu_found = facts.gpus().next().is_some();
+    if let Some(list) = cpu_libraries_alone(facts) {
+        // Official builds for Linux and Windows list libraries for GPUs even without a GPU.
+        let confidence = if gpu_found { 0.5 } else { 0.8 };
+        return found(facts, confidence, list, "there are libraries for the CPU alone").into();
+    }
+    let Some(load) = facts.cpu_only_load() else { return Verdict::Clear };
+    // The runner's own path tells its kind: .../runners/cpu_avx2/ollama_llama_server.
+    if let Some(command) = load.load.requested.command.as_ref() {
+        let path = command.value.split(" --").next().unwrap_or_default();
+        let runner = path.split(['/', '\\']).find(|part| part.starts_with("cpu"));
+        if let (Some(_), Some(plan)) = (runner, load.planned_on_gpu()) {
+            let _ = plan;
+            return found(facts, 0.6, command.line, "the runner for the CPU was started").into();
+        }
+    }
+    if facts.log.engine == Engine::LlamaCpp && !gpu_found {
+        let asked = load.load.requested.gpu_layers.filter(|l| l.value > 0);
+        if let Some(asked) = asked {
+            let what = "layers for a GPU were asked for, and the load knows none";
+            return found(facts, 0.75, asked.line, what).into();
+        }
+        return Verdict::Clear;
+    }
+    // A distribution's folder with the CPU's backend alone: the plain package.
+    let packaged = facts.cpu_backend_alone().filter(|(_, path)| path.starts_with("/usr/lib/"));
+    match packaged.filter(|_| load.planned_on_gpu().is_some()) {
+        Some((line, _)) => {
+            found(facts, 0.55, line, "a distribution's package with the CPU's backend alone").into()
+        }
+        None => Verdict::Clear,
+    }
+}
+
+fn cpu_libraries_alone(facts: &Facts) -> Option<LineId> {
+    let libraries = &facts.log.libraries;
+    let all_cpu = libraries.iter().all(|l| l.value.starts_with("cpu"));
+    // On Intel Macs every build is for the CPU.
+    let mac = facts.runs_on("macos") == Some(true);
+    libraries.first().filter(|_| all_cpu && !mac).map(|l| l.line)
+}
+
+fn found(facts: &Facts, confidence: f64, line: LineId, said: &str) -> Finding {
+    let title = if confidence > 0.7 {
+        "this build computes on the CPU only"
+    } else {
+        "this build, or this package, may be for the CPU only"
+    };
+    let windows = facts.runs_on("windows") == Some(true);
+    let mut finding = Finding::problem(ID, Impact::NoGpu, confidence, title)
+        .because(
+            "Which devices can be used is decided when the program is built, or when a package is \
+             chosen. Without a GPU backend, layers that are asked for with -ngl or num_gpu stay on \
+             the CPU, and the program goes on without an error.",
+        )
+        .seen(Evidence::said(line, said))
+        .seen_if(facts.cpu_only_load().map(|l| Evidence::line(l.weights_line())))
+        .fix_all(remedy::reinstall(facts));
+    if windows && facts.host() == Host::Native && facts.log.engine == Engine::LlamaCpp {
+        finding = finding.fix(
+            Fix::system(
+                "download another archive",
+                "take the release archive with cuda, vulkan, hip or sycl in its name; for an \
+                 integrated GPU the one with vulkan",
+            )
+            .why(
+                "the one named cpu has no other backend",
+                "`llama-server --list-devices` lists it",
+            ),
+        );
+    }
+    finding
+}

@@ -1,0 +1,167 @@
+//! `gpu-backend-library-missing`: a GPU is there and work was planned for it, but the library that
+//! drives it was not loaded.
+
+use crate::advise::diagnose::facts::Facts;
+use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
+use crate::advise::diagnose::remedy;
+use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::observe::logs::{Engine, LibraryKind, LineId};
+
+/// See the module.
+pub(crate) static RULE: Rule = Rule {
+    id: ID,
+    title: "the runner found no GPU backend library",
+    doc: Doc {
+        detects: "The GPU was found and layers were planned for it, but the process that computes \
+            loaded only the backend of the CPU: ggml-cuda, ggml-hip or ggml-vulkan is missing, or \
+            could not be loaded.",
+        costs: "All layers are computed on the CPU, while `ollama ps` shows \"100% GPU\", because \
+            it shows the plan.",
+        evidence: "Weights on the CPU alone although the server planned layers for a GPU; only \
+            `load_backend: loaded CPU backend`; a list of libraries with only cpu entries next to \
+            a GPU that was found; or a library that failed to load. A driver that fails, or a \
+            wrong OLLAMA_LLM_LIBRARY, have findings of their own, and this one then follows from \
+            them.",
+        fix: "Install so that the libraries lie beside the binary: the official installer, the \
+            whole archive and not the binary alone, `ollama-cuda` or `ollama-rocm` instead of the \
+            plain package of a distribution, the image with the right tag.",
+        example: r"msg=offload library=cuda layers.requested=-1 layers.model=33 layers.offload=33 ...
+load_backend: loaded CPU backend from /usr/lib/ollama/libggml-cpu-haswell.so
+load_tensors:   CPU_Mapped model buffer size =  4437.80 MiB",
+    },
+    follows_from: &[
+        "driver-too-old",
+        "driver-container-mismatch",
+        "driver-state-lost-after-suspend",
+        "nvidia-uvm-not-ready",
+        "driver-not-loaded",
+        "container-no-gpu-access",
+        "container-gpu-lost-cgroup",
+        "cpu-lacks-avx",
+        "gpu-compute-capability-too-low",
+        "rocm-gfx-unsupported",
+        "rocm-runtime-dep-missing",
+        "rocm-device-permission",
+        "discovery-timeout",
+        "setting-disables-gpu",
+    ],
+    check,
+};
+
+const ID: &str = "gpu-backend-library-missing";
+
+fn check(facts: &Facts) -> Verdict {
+    // A wrong name in OLLAMA_LLM_LIBRARY, where it decides, explains the same and is a finding.
+    if super::invalid_library_override::decides(facts) {
+        return Verdict::Clear;
+    }
+    let broken = facts.any_notice(&["backend-load-failed", "cuda-library-missing"]);
+    let broken = broken.filter(|n| {
+        let field = |name: &str| n.fields.get(name).map_or("", String::as_str);
+        drives_gpu(field("path")) || drives_gpu(field("library"))
+    });
+    let without = facts.cpu_only_load().map(|l| l.weights_line());
+    if let Some(notice) = broken.filter(|_| !facts.ran_on_gpu()) {
+        let what = notice.fields.get("path").or_else(|| notice.fields.get("library"));
+        let what = what.map(|w| format!(": {w} could not be loaded")).unwrap_or_default();
+        let evidence = vec![Evidence::line(notice.first)];
+        return found(facts, 0.93, &what, evidence, without).into();
+    }
+    let gpu = facts.gpus().find(|d| d.library.is_some());
+    // Older releases list their runners when they start.
+    if let (Some(gpu), Some(list), false) = (gpu, cpu_libraries_alone(facts), facts.ran_on_gpu()) {
+        let evidence = vec![
+            Evidence::said(list, "only libraries for the CPU are installed"),
+            Evidence::said(gpu.line, "the GPU that was found"),
+        ];
+        return found(facts, 0.92, "", evidence, without).into();
+    }
+    // A load that was planned for a GPU and lies on the CPU.
+    if let Some(load) = facts.cpu_only_load() {
+        let ollama = facts.log.engine != Engine::LlamaCpp;
+        if let Some(plan) = load.planned_on_gpu().filter(|_| ollama && !by_request(load)) {
+            let evidence =
+                vec![Evidence::said(plan, "work was planned for the GPU"), weights(load)];
+            let backend = facts.cpu_backend_alone().map(|b| b.0);
+            return found(facts, 0.9, "", evidence, backend).into();
+        }
+    }
+    // Nothing but the CPU's backend, by a server that meant to use a GPU.
+    let Some((line, _)) = facts.cpu_backend_alone() else { return Verdict::Clear };
+    let planned = facts.loads().find_map(|l| l.planned_on_gpu());
+    let library = facts.setting("OLLAMA_LLM_LIBRARY").filter(|s| !s.value.starts_with("cpu"));
+    let wanted = planned.or(gpu.map(|g| g.line)).or(library.map(|s| s.line));
+    match wanted {
+        Some(wanted) if !facts.ran_on_gpu() => {
+            let evidence = vec![
+                Evidence::line(line),
+                Evidence::said(wanted, "a GPU was found, asked for or planned with"),
+            ];
+            let confidence = if planned.is_some() { 0.85 } else { 0.7 };
+            found(facts, confidence, "", evidence, without).into()
+        }
+        _ => Verdict::Clear,
+    }
+}
+
+/// Whether the user asked for the CPU: `num_gpu` 0.
+fn by_request(load: crate::advise::diagnose::facts::LoadFacts) -> bool {
+    load.load.requested.gpu_layers.is_some_and(|l| l.value == 0)
+}
+
+fn weights(load: crate::advise::diagnose::facts::LoadFacts) -> Evidence {
+    Evidence::said(load.weights_line(), "the weights are on the CPU alone")
+}
+
+/// The line that lists libraries when all of them are for the CPU.
+fn cpu_libraries_alone(facts: &Facts) -> Option<LineId> {
+    let libraries = &facts.log.libraries;
+    let all_cpu = libraries.iter().all(|l| l.value.starts_with("cpu"));
+    libraries.first().filter(|_| all_cpu).map(|l| l.line)
+}
+
+/// Whether a file drives a GPU, by its name.
+pub(super) fn drives_gpu(path: &str) -> bool {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or_default().to_ascii_lowercase();
+    let known = ["cuda", "cublas", "cudart", "hip", "rocm", "vulkan", "sycl", "nvrtc", "metal"];
+    known.iter().any(|k| name.contains(k))
+}
+
+fn found(
+    facts: &Facts,
+    confidence: f64,
+    what: &str,
+    evidence: Vec<Evidence>,
+    more: Option<LineId>,
+) -> Finding {
+    let gpu = facts.gpus().find_map(|d| d.description.as_deref()).unwrap_or("the GPU");
+    let amd = facts.gpus().any(|d| d.library == Some(LibraryKind::Rocm));
+    let library = if amd { "ggml-hip" } else { "ggml-cuda" };
+    let path = facts.cpu_backend_alone().map(|(_, path)| path).filter(|p| !p.is_empty());
+    let folder = path.and_then(|p| p.rsplit_once(['/', '\\'])).map(|(folder, _)| folder);
+    let searched = folder.map(|f| format!(" It looked in {f}.")).unwrap_or_default();
+    let mut finding = Finding::problem(
+        ID,
+        Impact::NoGpu,
+        confidence,
+        format!("the process that computes loaded no GPU library, so {gpu} is not used{what}"),
+    )
+    .because(format!(
+        "The server sees the GPU through the driver and plans with it, but the work is done by a \
+         library, {library}, which the runner has to find in its own folder. It loaded only the \
+         one for the CPU.{searched} `ollama ps` then still shows the plan, not what happens."
+    ));
+    for one in evidence {
+        finding = finding.seen(one);
+    }
+    finding.seen_if(more.map(Evidence::line)).fix_all(remedy::reinstall(facts)).fix(
+        Fix::system(
+            "see what is installed",
+            format!(
+                "ls -R {} | grep -E 'ggml-(cuda|hip|vulkan)'",
+                folder.unwrap_or("/usr/lib/ollama /usr/local/lib/ollama")
+            ),
+        )
+        .why("nothing listed means that the libraries are not there", ""),
+    )
+}

@@ -1,0 +1,63 @@
+//! `no-gpu-found`: an engine on the machine itself that sees no GPU and no error.
+
+use crate::advise::diagnose::facts::{Facts, Host};
+use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
+use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+
+/// See the module.
+pub(crate) static RULE: Rule = Rule {
+    id: ID,
+    title: "the engine finds no GPU on this machine",
+    doc: Doc {
+        detects: "An engine that is installed on the machine looks for a GPU, meets no error, and \
+            finds none.",
+        costs: "Everything runs on the CPU.",
+        evidence: "The server says that it computes on the CPU, no message says why, and paths \
+            show that it does not run in a container. On a machine without a GPU this is as it \
+            should be.",
+        fix: "See whether the driver works at all (`nvidia-smi`, `rocminfo`, `vulkaninfo \
+            --summary`); install it where it does not. NVIDIA: the proprietary or open NVIDIA \
+            driver, not nouveau. AMD: ROCm supports some cards only; others work with Vulkan.",
+        example: r#"level=INFO source=types.go:60 msg="inference compute" id=cpu library=cpu"#,
+    },
+    follows_from: &[],
+    check,
+};
+
+const ID: &str = "no-gpu-found";
+
+fn check(facts: &Facts) -> Verdict {
+    if facts.ran_on_gpu() || facts.gpus().next().is_some() || facts.host() != Host::Native {
+        return Verdict::Clear;
+    }
+    let Some(line) = facts.no_gpu_line() else { return Verdict::Clear };
+    let no_device = facts.notice("cuda-no-device");
+    if no_device.is_none() && facts.gpu_error().is_some() {
+        return Verdict::Clear;
+    }
+    // Apple's GPUs are always there when the machine has one that can be used.
+    let windows = facts.runs_on("windows") == Some(true);
+    let look = if windows {
+        "nvidia-smi    # AMD: the Adrenalin driver must be installed"
+    } else {
+        "nvidia-smi; rocminfo | grep gfx; lspci -k | grep -A3 -iE 'vga|3d'"
+    };
+    Finding::problem(
+        ID,
+        Impact::NoGpu,
+        if no_device.is_some() { 0.7 } else { 0.5 },
+        "no GPU was found on this machine, so everything runs on the CPU",
+    )
+    .because(
+        "The engine looked for the driver libraries of NVIDIA, AMD and Vulkan and found no device. \
+         Either the machine has no GPU that it can use, or the driver is not installed, or the \
+         kernel uses another one (nouveau), or the user of the service may not open the devices.",
+    )
+    .seen(Evidence::line(line))
+    .seen_if(no_device.map(|n| Evidence::line(n.first)))
+    .fix(Fix::system("see whether the driver works", look).why(
+        "what these tools do not see, the engine cannot use",
+        "the GPU is listed; then restart the engine",
+    ))
+    .into()
+}
