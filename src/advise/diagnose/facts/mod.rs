@@ -9,6 +9,7 @@ mod placement;
 use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Setting, Version};
 
 pub use gpu::Host;
+pub(crate) use gpu::is_software;
 pub use placement::{Placement, Share};
 
 /// The facts of one observation.

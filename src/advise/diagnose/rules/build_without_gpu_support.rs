@@ -40,7 +40,6 @@ pub(crate) static RULE: Rule = Rule {
         "rocm-runtime-dep-missing",
         "rocm-device-permission",
         "discovery-timeout",
-        "container-runtime",
         "vulkan-device-selection",
     ],
     check,
