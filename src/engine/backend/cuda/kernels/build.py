@@ -178,6 +178,8 @@ class Toolchain:
         lib.nvrtcDestroyProgram(ctypes.byref(program))
         # Comments of the compiler name its build, which says nothing of the code.
         ptx = re.sub(r"(?m)^//.*\n", "", ptx).lstrip("\n")
+        # A hint for newer assemblers about loads of which not every byte is used.
+        ptx = re.sub(r'(?m)^\s*\.pragma "used_bytes_mask [^"]*";\n', "", ptx)
         return re.sub(r"(?m)^\.version .*$", f".version {self.ptx_isa}", ptx)
 
 

@@ -239,6 +239,7 @@ __device__ __forceinline__ float fast_tanh(float x) {
 // Macros, because the compiler writes constants of a file into the PTX as variables.
 #define WARP_LANES 32u
 #define ALL_LANES 0xffffffffu
+#define NAN_F32 __int_as_float(0x7fffffff)
 
 // ---- Reductions ----
 //

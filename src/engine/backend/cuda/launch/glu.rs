@@ -3,21 +3,25 @@
 use crate::engine::graph::GluKind;
 use crate::engine::tensor::DType;
 
-use super::{Launch, Operand, ScratchPlan, Traits, no_kernel_yet};
+use super::{Launch, Operand, ScratchPlan, Traits, rows, zip};
 
 /// See [`super::supports`].
-pub(super) fn supports(_src: &[DType]) -> Result<(), String> {
-    no_kernel_yet()
+pub(super) fn supports(src: &[DType]) -> Result<(), String> {
+    rows::all_f32(src, &[0, 1])
 }
 
 /// See [`super::plan`].
 pub(super) fn plan(
-    _kind: GluKind,
-    _src: &[Operand],
-    _dst: &Operand,
+    kind: GluKind,
+    src: &[Operand],
+    dst: &Operand,
     _traits: &Traits,
     _scratch: &mut ScratchPlan,
-    _out: &mut Vec<Launch>,
+    out: &mut Vec<Launch>,
 ) -> Result<(), String> {
-    no_kernel_yet()
+    let kernel = match kind {
+        GluKind::Silu => "glu_silu_f32",
+        GluKind::Gelu => "glu_gelu_f32",
+    };
+    zip::plan(kernel, [&src[0], &src[1], dst], 0.0, out)
 }

@@ -15,11 +15,13 @@ mod glu;
 mod matmul;
 mod rms_norm;
 mod rope;
+mod rows;
 mod scale;
 mod scratch;
 mod set_rows;
 mod soft_max;
 mod top_k;
+mod zip;
 
 use bytemuck::Pod;
 

@@ -2,21 +2,21 @@
 
 use crate::engine::tensor::DType;
 
-use super::{Launch, Operand, ScratchPlan, Traits, no_kernel_yet};
+use super::{Launch, Operand, ScratchPlan, Traits, rows, zip};
 
 /// See [`super::supports`].
-pub(super) fn supports(_src: &[DType]) -> Result<(), String> {
-    no_kernel_yet()
+pub(super) fn supports(src: &[DType]) -> Result<(), String> {
+    rows::all_f32(src, &[0])
 }
 
 /// See [`super::plan`].
 pub(super) fn plan(
-    _factor: f32,
-    _src: &[Operand],
-    _dst: &Operand,
+    factor: f32,
+    src: &[Operand],
+    dst: &Operand,
     _traits: &Traits,
     _scratch: &mut ScratchPlan,
-    _out: &mut Vec<Launch>,
+    out: &mut Vec<Launch>,
 ) -> Result<(), String> {
-    no_kernel_yet()
+    zip::plan("scale_f32", [&src[0], &src[0], dst], factor, out)
 }

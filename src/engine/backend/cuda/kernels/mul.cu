@@ -1,0 +1,6 @@
+// MUL: dst = a · b; b may be one row for all rows.
+#include "elementwise.cuh"
+
+CUDA_KERNEL(mul_f32, ZipParams, ZIP_THREADS) {
+    zip_rows(p, [](float a, float b) { return a * b; });
+}
