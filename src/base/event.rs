@@ -252,6 +252,8 @@ pub enum LoadStage {
     Weights,
     /// Allocating the KV cache and the compute buffers.
     Reserve,
+    /// Compiling kernels for the very devices, which their drivers do once and then remember.
+    Kernels,
     /// Reading mapped weights into memory in the background, beside everything else.
     ReadAhead,
 }

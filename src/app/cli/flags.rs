@@ -33,10 +33,10 @@ pub(super) enum Format {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Placement")]
 pub(super) struct PlacementArgs {
-    /// [-dev] Devices beside the CPU: none, or virtual:12GiB with optional parts
-    /// (virtual:12GiB/link=16GB/latency=10us/lacks=ROPE+GLU), several separated by commas
-    #[arg(long, value_name = "LIST")]
-    device: Option<String>,
+    /// [-dev] Devices beside the CPU: auto (every GPU), none, CUDA0, or virtual:12GiB with optional
+    /// parts (virtual:12GiB/link=16GB/latency=10us/lacks=ROPE+GLU), several separated by commas
+    #[arg(long, value_name = "LIST", default_value = "auto")]
+    device: String,
 
     /// [-sm] How the model is spread over devices: none or layer
     #[arg(long, value_name = "MODE", default_value = "layer", value_parser = split_mode)]
@@ -103,7 +103,7 @@ fn flash_attn(text: &str) -> Result<FlashAttn, String> {
 impl PlacementArgs {
     /// The devices beside the CPU.
     pub(super) fn devices(&self) -> Result<Vec<DeviceSpec>, Failure> {
-        Ok(DeviceSpec::parse_list(self.device.as_deref().unwrap_or_default())?)
+        Ok(DeviceSpec::parse_list(&self.device)?)
     }
 
     /// The names of the `-sm` and `-ts` values, for reports.
@@ -367,7 +367,8 @@ mod tests {
     fn defaults_of_the_parser_are_those_of_the_engine() {
         let probe = parse("").unwrap();
         let a = probe.runtime.options(2048).unwrap();
-        let engine = RuntimeOptions { n_ctx: 2048, ..RuntimeOptions::default() };
+        let devices = vec![DeviceSpec::Auto];
+        let engine = RuntimeOptions { n_ctx: 2048, devices, ..RuntimeOptions::default() };
         assert_eq!(format!("{a:?}"), format!("{engine:?}"));
         assert_eq!(probe.sampling.options(1).unwrap(), SamplerOptions::default());
     }
@@ -419,7 +420,7 @@ mod tests {
             let error = parse(line).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
-        let bad = parse("--device CUDA9").unwrap().runtime.options(8).unwrap_err();
+        let bad = parse("--device Vulkan9").unwrap().runtime.options(8).unwrap_err();
         assert!(matches!(bad, Failure::Error { hint: Some(_), .. }), "{bad:?}");
         assert!(parse("--top-p 1.5").unwrap().sampling.options(1).is_err());
         assert!(parse("--repeat-penalty 0").unwrap().sampling.options(1).is_err());

@@ -172,6 +172,7 @@ impl Sums {
                 load.weight_bytes += bytes;
             }
             LoadStage::Reserve => load.reserve_ns += ns,
+            LoadStage::Kernels => load.kernels_ns += ns,
             LoadStage::ReadAhead => {
                 load.read_ahead_ns += ns;
                 load.read_ahead_bytes += bytes;

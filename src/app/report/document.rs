@@ -182,6 +182,9 @@ pub struct Facts {
     /// How the CPU's weights lie in memory.
     #[serde(default)]
     pub weight_layout: String,
+    /// Which GPUs take part, or why none does.
+    #[serde(default)]
+    pub gpus: String,
     /// Processors that this process may use, by affinity mask and CPU quota.
     #[serde(default)]
     pub processors_allowed: u64,
@@ -521,6 +524,9 @@ pub struct FirstTokenTimings {
     pub weights_ns: u64,
     /// Allocating the KV cache and the compute buffers.
     pub reserve_ns: u64,
+    /// Compiling kernels for these very devices.
+    #[serde(default)]
+    pub kernels_ns: u64,
     /// The prompts to tokens.
     pub tokenise_ns: u64,
     /// Building and placing graphs.
@@ -551,6 +557,9 @@ pub struct LoadTimings {
     pub weight_bytes: u64,
     /// Allocating the KV cache and the compute buffers.
     pub reserve_ns: u64,
+    /// Compiling kernels for these very devices, which drivers do once and then remember.
+    #[serde(default)]
+    pub kernels_ns: u64,
     /// Everything together, but for what goes on in the background.
     pub total_ns: u64,
     /// Reading mapped weights into memory in the background; 0 while that goes on, or where nothing

@@ -40,6 +40,7 @@ pub fn engine_facts(engine: &Engine, rss_before_bytes: Option<u64>) -> Facts {
         threads: engine.threads().to_string(),
         isa: engine.isa().to_string(),
         weight_layout: engine.weight_layout().to_string(),
+        gpus: engine.gpus().to_string(),
         processors_allowed: allowed_processors() as u64,
         processor_use: None,
     }

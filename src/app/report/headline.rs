@@ -57,6 +57,11 @@ fn location(report: &Report) -> String {
     if devices.iter().any(|d| d.is_virtual) {
         text.push_str("; a virtual device computes on the CPU, so its speed says nothing");
     }
+    // Where none was asked for, its absence is no news.
+    if let Some(absent) = report.facts.gpus.strip_prefix("none: ") {
+        text.push_str("; no GPU is used: ");
+        text.push_str(absent);
+    }
     text
 }
 

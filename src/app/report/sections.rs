@@ -273,6 +273,9 @@ fn memory(report: &Report) -> Section {
     let facts = &report.facts;
     notes.push(format!("threads {}; CPU kernels {}", facts.threads, facts.isa));
     notes.push(format!("the CPU's weights are {}", facts.weight_layout));
+    if !facts.gpus.is_empty() {
+        notes.push(format!("GPUs: {}", facts.gpus));
+    }
     Section { title: "Memory".to_string(), table, notes }
 }
 
@@ -302,6 +305,9 @@ fn first_token(report: &Report) -> Section {
         ("weights in place", l.weights_ns),
         ("KV cache and compute buffers", l.reserve_ns),
     ];
+    if l.kernels_ns > 0 {
+        rows.push(("compiling kernels for the GPU", l.kernels_ns));
+    }
     if f.total_ns > 0 {
         rows.extend([
             ("prompt to tokens", f.tokenise_ns),

@@ -199,6 +199,7 @@ fn facts() -> Facts {
         threads: "2 (physical cores)".to_string(),
         isa: "AVX2+FMA+F16C".to_string(),
         weight_layout: "mapped from the file, in its layout, not repacked".to_string(),
+        gpus: "none was asked for".to_string(),
         processors_allowed: 2,
         processor_use: Some(ProcessorUse { others_share: 0.25, ..ProcessorUse::default() }),
     }

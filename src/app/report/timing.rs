@@ -78,6 +78,7 @@ fn first_token(sums: &Sums) -> FirstTokenTimings {
         tokenizer_ns: load.tokenizer_ns,
         weights_ns: load.weights_ns,
         reserve_ns: load.reserve_ns,
+        kernels_ns: load.kernels_ns,
         tokenise_ns: sums.tokenise_ns,
         graph_ns: first.graph_ns,
         prompt_ns: first.prompt_ns,

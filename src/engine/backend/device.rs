@@ -6,10 +6,12 @@
 
 use std::any::Any;
 
+use crate::base::clock::now_ns;
 use crate::base::units::Bytes;
 use crate::engine::graph::Op;
 use crate::engine::tensor::DType;
 
+use super::cuda::CudaError;
 use super::host_memory::ForeignBytes;
 
 /// What sort of device it is.
@@ -19,6 +21,8 @@ pub enum DeviceKind {
     Cpu,
     /// A model of a device: its own memory and link, computing on the host's processor.
     Virtual,
+    /// An NVIDIA GPU.
+    Cuda,
 }
 
 /// What stays the same over a device's life.
@@ -157,10 +161,39 @@ pub enum DeviceError {
         /// The panic's message.
         reason: String,
     },
+    /// The device's driver failed.
+    #[error("{device}: {doing}: {source}")]
+    Driver {
+        /// The device's name.
+        device: String,
+        /// What was being done.
+        doing: String,
+        /// The driver's answer.
+        source: Box<CudaError>,
+    },
+    /// The device is there, but it cannot be used.
+    #[error("{device} cannot be used: {reason}")]
+    Unusable {
+        /// The device's name.
+        device: String,
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl DeviceError {
+    /// What the person can do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Driver { source, .. } => Some(source.hint()),
+            Self::Unusable { .. } => Some("-dev none uses the CPU alone"),
+            _ => None,
+        }
+    }
 }
 
 /// A device that holds buffers and runs nodes.
-pub trait Device: Send {
+pub trait Device: Any + Send {
     /// What stays the same over its life.
     fn info(&self) -> &DeviceInfo;
 
@@ -182,8 +215,8 @@ pub trait Device: Send {
     /// A new buffer, zeroed.
     ///
     /// # Errors
-    /// When the memory is not there.
-    fn alloc(&mut self, bytes: usize, what: &str) -> Result<BufferId, AllocError>;
+    /// When the memory is not there, or the device fails.
+    fn alloc(&mut self, bytes: usize, what: &str) -> Result<BufferId, DeviceError>;
 
     /// A read-only buffer over bytes that something else keeps, without a copy. `None` when the
     /// device cannot read host memory.
@@ -192,7 +225,17 @@ pub trait Device: Send {
     /// Gives a buffer back.
     fn free(&mut self, buffer: BufferId);
 
-    /// Copies host bytes into a buffer and waits for that.
+    /// Gives all buffers back.
+    fn free_all(&mut self);
+
+    /// Memory to leave free when a model is fitted to the device: what its driver and its kernels
+    /// take beside the buffers.
+    fn headroom_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Copies host bytes into a buffer. On return the source may change, and whatever is asked of
+    /// the device next sees the bytes.
     ///
     /// # Errors
     /// When the range leaves the buffer, or the buffer is read-only.
@@ -203,6 +246,45 @@ pub trait Device: Send {
     /// # Errors
     /// When the range leaves the buffer.
     fn read(&mut self, buffer: BufferId, offset: usize, out: &mut [u8]) -> Result<(), DeviceError>;
+
+    /// As [`Device::write`], but timed by the device where it runs behind the host: the ticket
+    /// tells when. `None` when the copy was done on return.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    fn copy_in(
+        &mut self,
+        (buffer, offset): (BufferId, usize),
+        bytes: &[u8],
+    ) -> Result<Option<Ticket>, DeviceError> {
+        self.write(buffer, offset, bytes).map(|()| None)
+    }
+
+    /// Copies from a device of the same kind without the host's waiting, in order with the work of
+    /// both. `None` when the two have no such way.
+    ///
+    /// # Errors
+    /// When a range leaves its buffer, or the device fails.
+    fn copy_peer(
+        &mut self,
+        to: (BufferId, usize),
+        from: &mut dyn Device,
+        source: (BufferId, usize),
+        bytes: usize,
+    ) -> Result<Option<Ticket>, DeviceError> {
+        let _ = (to, from, source, bytes);
+        Ok(None)
+    }
+
+    /// Lets the device read another one's memory directly: whether it can, or `None` when the
+    /// question has no meaning for the two.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn reach(&mut self, other: &mut dyn Device) -> Result<Option<bool>, DeviceError> {
+        let _ = other;
+        Ok(None)
+    }
 
     /// The bytes of a buffer where the host can read them in place.
     fn host_bytes(&self, buffer: BufferId) -> Option<&[u8]> {
@@ -244,28 +326,57 @@ pub trait Device: Send {
 
     /// Bytes that kernels use beside the buffers.
     fn scratch_bytes(&self) -> usize;
+
+    /// Time spent on compiling kernels for this very device since it was opened.
+    fn compile_ns(&self) -> u64 {
+        0
+    }
 }
 
-/// Copies bytes between two devices and waits for that. Goes through the host, in place where one
-/// side is host memory.
+/// When a copy between devices ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyTime {
+    /// The host did it, or waited for it, in this time; before that the source was waited for.
+    Blocking(Interval),
+    /// The target's stream does it, behind the host; its device knows when.
+    Queued(Ticket),
+}
+
+/// Copies bytes between two devices: behind the host where the devices can, otherwise through the
+/// host, in place where one side is host memory, after waiting for the source.
 ///
 /// # Errors
-/// When a range leaves its buffer.
+/// When a range leaves its buffer, or a device fails.
 pub fn copy(
     (from, from_buffer, from_offset): (&mut dyn Device, BufferId, usize),
     (to, to_buffer, to_offset): (&mut dyn Device, BufferId, usize),
     bytes: usize,
-) -> Result<(), DeviceError> {
-    if let Some(target) = to.host_bytes_mut(to_buffer) {
-        if let Some(target) = target.get_mut(to_offset..to_offset + bytes) {
-            return from.read(from_buffer, from_offset, target);
-        }
+) -> Result<CopyTime, DeviceError> {
+    let target = (to_buffer, to_offset);
+    if let Some(ticket) = to.copy_peer(target, from, (from_buffer, from_offset), bytes)? {
+        return Ok(CopyTime::Queued(ticket));
+    }
+    // What the source still computes is a wait, not part of the copy.
+    from.finish()?;
+    let start_ns = now_ns();
+    let in_place = match to.host_bytes_mut(to_buffer) {
+        Some(target) => match target.get_mut(to_offset..to_offset + bytes) {
+            Some(target) => from.read(from_buffer, from_offset, target).map(|()| true)?,
+            None => false,
+        },
+        None => false,
+    };
+    let ticket = if in_place {
+        None
     } else if let Some(source) = from.host_bytes(from_buffer)
         && let Some(source) = source.get(from_offset..from_offset + bytes)
     {
-        return to.write(to_buffer, to_offset, source);
-    }
-    let mut staging = vec![0; bytes];
-    from.read(from_buffer, from_offset, &mut staging)?;
-    to.write(to_buffer, to_offset, &staging)
+        to.copy_in(target, source)?
+    } else {
+        let mut staging = vec![0; bytes];
+        from.read(from_buffer, from_offset, &mut staging)?;
+        to.copy_in(target, &staging)?
+    };
+    let done = || CopyTime::Blocking(Interval { start_ns, end_ns: now_ns() });
+    Ok(ticket.map_or_else(done, CopyTime::Queued))
 }

@@ -137,6 +137,14 @@ impl HostBuffers {
         }
     }
 
+    /// Forgets all buffers.
+    pub(super) fn free_all(&mut self) {
+        for (generation, slot) in &mut self.slots {
+            *generation += u32::from(slot.take().is_some());
+        }
+        self.owned_bytes = 0;
+    }
+
     fn get(&self, id: BufferId) -> Option<&Arc<HostBuffer>> {
         let (generation, buffer) = self.slots.get(id.slot as usize)?;
         if *generation == id.generation { buffer.as_ref() } else { None }

@@ -5,16 +5,18 @@
 //! checked against its buffers when it was compiled, so that running it needs no checks.
 
 pub mod cpu;
-#[allow(dead_code, reason = "the device that plans and launches lands next")]
 mod cuda;
 mod device;
 mod host_memory;
 mod spec;
 mod virtual_device;
 
+pub use cuda::{
+    CudaDevice, CudaError, CudaUnavailable, OpenCudaError, cuda_device_count, open_cuda_device,
+};
 pub use device::{
-    AllocError, BoundNode, BoundTensor, BufferId, Device, DeviceError, DeviceInfo, DeviceKind,
-    Interval, MemoryState, Program, Ticket, copy,
+    AllocError, BoundNode, BoundTensor, BufferId, CopyTime, Device, DeviceError, DeviceInfo,
+    DeviceKind, Interval, MemoryState, Program, Ticket, copy,
 };
 pub use host_memory::ForeignBytes;
 pub use spec::{BadDevice, DeviceSpec, VirtualSpec};

@@ -1,4 +1,4 @@
-//! Devices as people name them: `-dev virtual:12GiB/link=16GB/s,virtual:8GiB`.
+//! Devices as people name them: `-dev CUDA0,CUDA1`, or `-dev virtual:12GiB/link=16GB/s,virtual:8GiB`.
 
 use crate::base::units::parse_bytes;
 use crate::engine::graph::Op;
@@ -6,6 +6,10 @@ use crate::engine::graph::Op;
 /// One device of `-dev`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum DeviceSpec {
+    /// Every GPU that there is; without one, the CPU alone.
+    Auto,
+    /// The NVIDIA GPU of this number, as the driver counts.
+    Cuda(usize),
     /// A virtual device.
     Virtual(VirtualSpec),
 }
@@ -36,14 +40,15 @@ pub struct BadDevice {
 impl BadDevice {
     /// What to type instead.
     pub fn hint(&self) -> &'static str {
-        "a virtual device is written virtual:12GiB, with optional parts after it: \
-         virtual:12GiB/link=16GB/latency=10us/lacks=FLASH_ATTN_EXT+ROPE; several devices are \
-         separated by commas; 'none' uses the CPU alone"
+        "an NVIDIA GPU is written CUDA0, CUDA1, …; a virtual device virtual:12GiB, with optional \
+         parts after it: virtual:12GiB/link=16GB/latency=10us/lacks=FLASH_ATTN_EXT+ROPE; several \
+         devices are separated by commas; 'auto' uses every GPU, 'none' the CPU alone"
     }
 }
 
 impl DeviceSpec {
-    /// The devices of a comma-separated list; `none` or nothing yields no device beside the CPU.
+    /// The devices of a comma-separated list; `auto` yields every GPU, `none` or nothing no device
+    /// beside the CPU.
     ///
     /// # Errors
     /// When an entry is of no known form.
@@ -51,13 +56,20 @@ impl DeviceSpec {
         if matches!(text.trim(), "" | "none" | "CPU" | "cpu") {
             return Ok(Vec::new());
         }
+        if text.trim() == "auto" {
+            return Ok(vec![Self::Auto]);
+        }
         text.split(',').map(|entry| Self::parse(entry.trim())).collect()
     }
 
     fn parse(text: &str) -> Result<Self, BadDevice> {
         let bad = |problem: String| BadDevice { text: text.to_string(), problem };
+        let number = text.get(..4).filter(|p| p.eq_ignore_ascii_case("cuda")).map(|_| &text[4..]);
+        if let Some(index) = number.and_then(|n| n.parse().ok()) {
+            return Ok(Self::Cuda(index));
+        }
         let Some(rest) = text.strip_prefix("virtual:") else {
-            return Err(bad("no such device on this machine".to_string()));
+            return Err(bad("no such kind of device".to_string()));
         };
         let mut parts = rest.split('/');
         let capacity = parts.next().unwrap_or_default();
@@ -135,12 +147,17 @@ mod tests {
         ];
         assert_eq!(list, Ok(expected));
         assert_eq!(DeviceSpec::parse_list("none"), Ok(vec![]));
+        assert_eq!(DeviceSpec::parse_list("auto"), Ok(vec![DeviceSpec::Auto]));
+        let gpus = vec![DeviceSpec::Cuda(0), DeviceSpec::Cuda(12)];
+        assert_eq!(DeviceSpec::parse_list("CUDA0, cuda12"), Ok(gpus));
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         for (text, part) in [
-            ("CUDA0", "no such device"),
+            ("Vulkan0", "no such kind"),
+            ("CUDA", "no such kind"),
+            ("CUDA-1", "no such kind"),
             ("virtual:lots", "no memory size"),
             ("virtual:1G/link=0", "above 0"),
             ("virtual:1G/lacks=WARP", "no operation 'WARP'"),

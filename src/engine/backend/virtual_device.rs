@@ -95,7 +95,7 @@ impl Device for VirtualDevice {
         *op != Op::GetRows && batch >= OFFLOAD_MIN_BATCH
     }
 
-    fn alloc(&mut self, bytes: usize, what: &str) -> Result<BufferId, AllocError> {
+    fn alloc(&mut self, bytes: usize, what: &str) -> Result<BufferId, DeviceError> {
         let memory = self.memory();
         let error = || AllocError {
             device: self.info.name.clone(),
@@ -105,10 +105,10 @@ impl Device for VirtualDevice {
             total_bytes: memory.total_bytes,
         };
         if bytes as u64 > memory.free_bytes {
-            return Err(error());
+            return Err(error().into());
         }
         let error = error();
-        self.buffers.alloc(bytes).ok_or(error)
+        Ok(self.buffers.alloc(bytes).ok_or(error)?)
     }
 
     fn adopt(&mut self, _bytes: ForeignBytes) -> Option<BufferId> {
@@ -117,6 +117,10 @@ impl Device for VirtualDevice {
 
     fn free(&mut self, buffer: BufferId) {
         self.buffers.free(buffer);
+    }
+
+    fn free_all(&mut self) {
+        self.buffers.free_all();
     }
 
     fn write(&mut self, buffer: BufferId, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use crate::base::clock::now_ns;
 use crate::base::event::{DeviceIndex, Event, LoadStage, Span, SpanKind, Track, Warning};
 use crate::base::sink::Sink;
-use crate::engine::backend::cpu::{
-    CpuDevice, Isa, Threads, allowed_processors, default_threads, oversubscribed,
-};
-use crate::engine::backend::{Device, DeviceSpec, VirtualDevice};
+use crate::engine::backend::cpu::{Isa, allowed_processors, oversubscribed};
+use crate::engine::backend::{Device, DeviceError};
 use crate::engine::gguf::Gguf;
 use crate::engine::model::{CacheShape, GraphShape, Model, context_cells, window_cells};
 use crate::engine::sched::placement::Placement;
@@ -18,9 +16,10 @@ use crate::engine::tokenizer::{Tokenizer, Vocab};
 
 use super::budget::MemoryBudget;
 use super::cells::{CellTable, SeqId};
+use super::devices::{Opened, open};
 use super::error::RuntimeError;
 use super::fit::{self, Candidate};
-use super::options::{Fit, RuntimeOptions};
+use super::options::{Fit, GpuLayers, RuntimeOptions};
 use super::read_ahead::{ReadAhead, stretches};
 use super::residents;
 
@@ -63,6 +62,7 @@ pub struct Engine {
     fit: Fit,
     summary: PlanSummary,
     threads: String,
+    gpus: String,
     /// Goes on while the first prompt is computed, and ends with the engine.
     _reading: ReadAhead,
 }
@@ -92,7 +92,7 @@ impl Engine {
         model.check_cache_types(options.type_k, options.type_v).map_err(named)?;
         stage(LoadStage::Header, start_ns, 0);
 
-        let (devices, threads) = make_devices(&options);
+        let Opened { devices, threads, gpus } = open(&options, sink.as_ref())?;
         for threads in [options.n_threads, options.n_threads_batch] {
             if let Some(text) = oversubscribed(threads, allowed_processors()) {
                 sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
@@ -116,36 +116,20 @@ impl Engine {
         stage(LoadStage::Tokenizer, start_ns, 0);
 
         let cache = cache_shape(&model, &options);
-        let start_ns = now_ns();
-        let (chosen, fit) = fit::choose(&model, &scheduler, &cache, &options)?;
+        let (chosen, fit) = put_in_place(&model, &mut scheduler, &cache, &options, progress)?;
         let Candidate { placement, mut budget, plans, .. } = chosen;
-        let loaded = residents::load(&model, &mut scheduler, &placement, &cache, progress);
-        loaded.map_err(|e| too_large(e, &budget, &model, &scheduler, &cache, &options))?;
         if !cpu_only {
             let (cpu, homes) = (scheduler.cpu(), &placement.residence.weights);
             reading = read_ahead(&scheduler, &|weight| homes[weight] == cpu);
         }
-        stage(LoadStage::Weights, start_ns, budget.devices.iter().map(|d| d.weight_bytes).sum());
-
-        let start_ns = now_ns();
-        let arenas: Vec<usize> = budget.devices.iter().map(|d| d.compute_bytes as usize).collect();
-        scheduler
-            .reserve(&arenas)
-            .map_err(ComputeError::from)
-            .map_err(|e| too_large(e.into(), &budget, &model, &scheduler, &cache, &options))?;
         let summary = PlanSummary {
             nodes: plans.decode.graph.nodes.len(),
             splits_prompt: plans.prompt.plan.splits.len(),
             splits_decode: plans.decode.plan.splits.len(),
         };
-        // Compiling the worst cases now sizes every scratch buffer, so that nothing grows later.
-        for worst in [&plans.prompt, &plans.decode] {
-            scheduler.prepare(&worst.graph, &worst.plan, &worst.allocation)?;
-        }
         for (entry, device) in budget.devices.iter_mut().zip(scheduler.devices()) {
             entry.scratch_bytes = device.scratch_bytes() as u64;
         }
-        stage(LoadStage::Reserve, start_ns, 0);
         let h = model.hparams();
         let cells_window = (0..h.n_layer)
             .any(|il| h.is_window_layer(il))
@@ -165,6 +149,7 @@ impl Engine {
             fit,
             summary,
             threads,
+            gpus,
             _reading: reading,
         })
     }
@@ -212,6 +197,11 @@ impl Engine {
     /// How many threads compute, and why so many.
     pub fn threads(&self) -> &str {
         &self.threads
+    }
+
+    /// Which GPUs take part, or why none does.
+    pub fn gpus(&self) -> &str {
+        &self.gpus
     }
 
     /// The CPU kernels that were chosen at run time.
@@ -278,32 +268,81 @@ fn cache_shape(model: &Model, options: &RuntimeOptions) -> CacheShape {
     }
 }
 
-fn make_devices(options: &RuntimeOptions) -> (Vec<Box<dyn Device>>, String) {
-    let (decode, mut reason) = match options.n_threads {
-        0 => {
-            let choice = default_threads();
-            (choice.count, format!("{} ({})", choice.count, choice.reason))
+/// Chooses a placement and puts everything in place that outlives a graph. With `-ngl auto` a device
+/// that turns out to have less memory than it said gets fewer layers.
+fn put_in_place(
+    model: &Model,
+    scheduler: &mut Scheduler,
+    cache: &CacheShape,
+    options: &RuntimeOptions,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(Candidate, Fit), RuntimeError> {
+    let (mut layers_max, mut failed) = (usize::MAX, None);
+    loop {
+        let (chosen, mut fit) = fit::choose(model, scheduler, cache, options, layers_max)?;
+        fit.limit = fit.limit.or(failed);
+        let Err(error) = fill(model, scheduler, &chosen, cache, progress) else {
+            return Ok((chosen, fit));
+        };
+        if !is_lack_of_memory(&error) {
+            return Err(error);
         }
-        n => (n, format!("{n} (as set)")),
-    };
-    let batch = if options.n_threads_batch == 0 { decode } else { options.n_threads_batch };
-    if batch != decode {
-        reason = format!("{reason}, {batch} for prompts");
+        scheduler.release();
+        if options.gpu_layers != GpuLayers::Auto || chosen.gpu_layers == 0 {
+            return Err(too_large(error, chosen.budget, model, scheduler, cache, options));
+        }
+        let text = format!("-ngl {} did not fit after all: {error}", chosen.gpu_layers);
+        let warning = Warning { at_ns: now_ns(), text: format!("{text}; trying fewer layers") };
+        scheduler.sink().record(Event::Warning(warning));
+        (layers_max, failed) = (chosen.gpu_layers - 1, Some(text));
     }
-    let threads = Threads::new(decode, batch);
-    let mut devices: Vec<Box<dyn Device>> = Vec::new();
-    for (i, spec) in options.devices.iter().enumerate() {
-        let DeviceSpec::Virtual(spec) = spec;
-        devices.push(Box::new(VirtualDevice::new(i, spec.clone(), threads.clone())));
+}
+
+/// Loads the weights, makes the cache and the arenas, and compiles the largest graphs, so that
+/// nothing grows later.
+fn fill(
+    model: &Model,
+    scheduler: &mut Scheduler,
+    chosen: &Candidate,
+    cache: &CacheShape,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(), RuntimeError> {
+    let Candidate { placement, budget, plans, .. } = chosen;
+    let sink = Arc::clone(scheduler.sink());
+    let compiled_ns =
+        |scheduler: &Scheduler| scheduler.devices().iter().map(|d| d.compile_ns()).sum::<u64>();
+    let start_ns = now_ns();
+    residents::load(model, scheduler, placement, cache, progress)?;
+    let weight_bytes = budget.devices.iter().map(|d| d.weight_bytes).sum();
+    record_load(sink.as_ref(), LoadStage::Weights, start_ns, weight_bytes);
+
+    let start_ns = now_ns();
+    let arenas: Vec<usize> = budget.devices.iter().map(|d| d.compute_bytes as usize).collect();
+    scheduler.reserve(&arenas).map_err(ComputeError::from)?;
+    let compiled_before_ns = compiled_ns(scheduler);
+    for worst in [&plans.prompt, &plans.decode] {
+        scheduler.prepare(&worst.graph, &worst.plan, &worst.allocation)?;
     }
-    devices.push(Box::new(CpuDevice::new(threads)));
-    (devices, reason)
+    let compile_ns = compiled_ns(scheduler) - compiled_before_ns;
+    if compile_ns > 0 {
+        // Its share of the time is told apart, as if it had come last.
+        record_load(sink.as_ref(), LoadStage::Kernels, now_ns() - compile_ns, 0);
+    }
+    let reserved_ns = now_ns().saturating_sub(compile_ns).max(start_ns);
+    let (track, kind) = (Track::Host, SpanKind::Load { stage: LoadStage::Reserve });
+    let span = Span { track, kind, start_ns, end_ns: reserved_ns, bytes: 0, tokens: 0 };
+    sink.record(Event::Span(span));
+    Ok(())
+}
+
+fn is_lack_of_memory(error: &RuntimeError) -> bool {
+    matches!(error, RuntimeError::Compute(ComputeError::Device(DeviceError::Alloc(_))))
 }
 
 /// Turns a lack of memory into an error that shows the budget and says what would fit.
 fn too_large(
     error: RuntimeError,
-    budget: &MemoryBudget,
+    budget: MemoryBudget,
     model: &Model,
     scheduler: &Scheduler,
     cache: &CacheShape,
@@ -312,7 +351,7 @@ fn too_large(
     match error {
         RuntimeError::Compute(source) => {
             let advice = fit::advice(model, scheduler, cache, options);
-            RuntimeError::DoesNotFit { source, budget: Box::new(budget.clone()), advice }
+            RuntimeError::DoesNotFit { source, budget: Box::new(budget), advice }
         }
         other => other,
     }

@@ -1,5 +1,6 @@
 //! What can go wrong between a model file and its tokens, with a hint for the person.
 
+use crate::engine::backend::OpenCudaError;
 use crate::engine::gguf::GgufError;
 use crate::engine::graph::GraphError;
 use crate::engine::model::ModelError;
@@ -41,6 +42,9 @@ pub enum RuntimeError {
         /// What is wrong with its value.
         problem: String,
     },
+    /// A GPU that was asked for cannot be used.
+    #[error("-dev: {0}")]
+    Cuda(#[from] OpenCudaError),
     /// A placement setting names what is not there.
     #[error(transparent)]
     Placement(#[from] PlacementError),
@@ -96,6 +100,8 @@ impl RuntimeError {
         match self {
             Self::Gguf(e) => e.hint().map(str::to_string),
             Self::Tokenizer { source, .. } => source.hint().map(str::to_string),
+            Self::Cuda(e) => e.hint().map(str::to_string),
+            Self::Compute(ComputeError::Device(e)) => e.hint().map(str::to_string),
             Self::DoesNotFit { advice, .. } => Some(advice.clone()),
             Self::CacheFull { .. } => Some("a larger context (-c) holds more tokens".to_string()),
             Self::Request { .. } => Some("shorten the prompt or raise -c".to_string()),

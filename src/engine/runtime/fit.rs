@@ -1,6 +1,7 @@
 //! Chooses how many layers to offload: as told, or as many as fit. Plans with the real scheduler and
 //! the real memory planner; nothing is allocated.
 
+use crate::base::units::Bytes;
 use crate::engine::backend::AllocError;
 use crate::engine::backend::DeviceKind;
 use crate::engine::model::{CacheShape, GraphShape, Model};
@@ -20,14 +21,16 @@ pub(super) struct Candidate {
     pub(super) plans: WorstCases,
 }
 
-/// The placement that the settings ask for, or with `-ngl auto` the largest that fits.
+/// The placement that the settings ask for, or with `-ngl auto` the largest that fits and offloads at
+/// most `layers_max`.
 pub(super) fn choose(
     model: &Model,
     scheduler: &Scheduler,
     cache: &CacheShape,
     options: &RuntimeOptions,
+    layers_max: usize,
 ) -> Result<(Candidate, Fit), RuntimeError> {
-    let all = model.hparams().n_layer + 1;
+    let all = (model.hparams().n_layer + 1).min(layers_max);
     match options.gpu_layers {
         GpuLayers::Count(n) => {
             let chosen = candidate(model, scheduler, cache, options, n)?;
@@ -167,10 +170,16 @@ fn candidate(
 fn lacking(budget: &MemoryBudget, scheduler: &Scheduler) -> Option<AllocError> {
     budget.devices.iter().zip(scheduler.devices()).find_map(|(need, device)| {
         let mapped = if device.info().kind == DeviceKind::Cpu { need.weight_bytes } else { 0 };
-        let wanted_bytes = need.needed_bytes() - mapped;
+        let wanted_bytes = need.needed_bytes() - mapped + device.headroom_bytes();
         (wanted_bytes > need.free_bytes).then(|| AllocError {
             device: need.device.clone(),
-            what: "the model (weights, KV cache and compute buffer)".to_string(),
+            what: match device.headroom_bytes() {
+                0 => "the model (weights, KV cache and compute buffer)".to_string(),
+                spare => format!(
+                    "the model (weights, KV cache, compute buffer and {} for the driver)",
+                    Bytes(spare)
+                ),
+            },
             wanted_bytes,
             free_bytes: need.free_bytes,
             total_bytes: need.total_bytes,

@@ -8,6 +8,7 @@
 mod budget;
 mod cells;
 mod decode;
+mod devices;
 mod engine;
 mod error;
 mod fit;

@@ -43,7 +43,8 @@ pub struct RuntimeOptions {
     pub type_k: DType,
     /// `-ctv`.
     pub type_v: DType,
-    /// `-dev`: devices beside the CPU, in order of priority.
+    /// `-dev`: devices beside the CPU, in order of priority. Empty here, so that whoever embeds the
+    /// engine decides; `auto` on the command line.
     pub devices: Vec<DeviceSpec>,
     /// `-ngl`.
     pub gpu_layers: GpuLayers,

@@ -9,7 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use crate::base::event::DeviceIndex;
-use crate::engine::backend::{AllocError, BufferId, ForeignBytes};
+use crate::engine::backend::{BufferId, ForeignBytes};
 use crate::engine::gguf::{Source, TensorInfo};
 use crate::engine::model::{CacheShape, Model};
 use crate::engine::sched::placement::Placement;
@@ -167,7 +167,7 @@ fn alloc_caches(
     for (d, &size) in sizes.iter().enumerate() {
         let device = scheduler.device_mut(DeviceIndex(d as u8));
         let buffer = (size > 0).then(|| device.alloc(size, "the KV cache")).transpose();
-        buffers.push(buffer.map_err(|e: AllocError| ComputeError::from(e))?);
+        buffers.push(buffer.map_err(ComputeError::from)?);
     }
     let place = |(home, offset): (&DeviceIndex, usize)| {
         buffers[home.0 as usize].map(|buffer| (buffer, offset))

@@ -11,8 +11,8 @@ use crate::base::event::{
 };
 use crate::base::sink::Sink;
 use crate::engine::backend::{
-    AllocError, BoundNode, BoundTensor, BufferId, Device, DeviceError, DeviceKind, Interval,
-    Program, Ticket, copy,
+    AllocError, BoundNode, BoundTensor, BufferId, CopyTime, Device, DeviceError, DeviceKind,
+    Interval, Program, Ticket, copy,
 };
 use crate::engine::graph::{Graph, InputKind, Op, Role, TensorId};
 use crate::engine::tensor::DType;
@@ -236,7 +236,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// When a device has not the memory.
-    pub fn reserve(&mut self, wanted: &[usize]) -> Result<bool, AllocError> {
+    pub fn reserve(&mut self, wanted: &[usize]) -> Result<bool, DeviceError> {
         let mut moved = false;
         for (d, &bytes) in wanted.iter().enumerate() {
             let have = self.arenas[d].map_or(0, |(_, have)| have);
@@ -250,6 +250,16 @@ impl Scheduler {
             }
         }
         Ok(moved)
+    }
+
+    /// Gives back everything on every device: weights, caches and arenas.
+    pub fn release(&mut self) {
+        for device in &mut self.devices {
+            device.free_all();
+        }
+        self.arenas.fill(None);
+        self.weights.clear();
+        self.caches.clear();
     }
 
     /// Binds a cut graph to memory and compiles it. The arenas must have been reserved.
@@ -413,26 +423,22 @@ impl Scheduler {
         timer: &mut Timer,
     ) -> Result<(), ComputeError> {
         let device = prepared.devices[s].0 as usize;
-        let ready_ns = now_ns();
-        let first_copy = timer.copies.len();
         for (i, step) in prepared.copies[s].iter().enumerate() {
-            let start_ns = now_ns();
             let pair = self.devices.get_disjoint_mut([step.from.0 as usize, device]);
             let [from, to] = pair.map_err(|_| ComputeError::Input {
                 name: "copy",
                 problem: "source and target are the same device".to_string(),
             })?;
-            copy(
+            let time = copy(
                 (from.as_mut(), step.from_buffer, step.from_offset),
                 (to.as_mut(), step.to_buffer, step.to_offset),
                 step.bytes,
             )?;
-            timer.copies.push((s, i, Interval { start_ns, end_ns: now_ns() }));
+            timer.copies.push((s, i, time));
         }
         let mut nodes = (mode == ComputeMode::Nodes).then(Vec::new);
         let ticket = self.devices[device].submit(&prepared.programs[s], nodes.as_mut())?;
-        let copied = timer.copies.len() > first_copy;
-        timer.splits.push(SplitTime { ready_ns, ticket, copied, nodes: nodes.unwrap_or_default() });
+        timer.splits.push(SplitTime { ticket, nodes: nodes.unwrap_or_default() });
         Ok(())
     }
 }
@@ -456,9 +462,7 @@ fn same_cut(a: &PlanFact, b: &PlanFact) -> bool {
 }
 
 struct SplitTime {
-    ready_ns: u64,
     ticket: Ticket,
-    copied: bool,
     nodes: Vec<Interval>,
 }
 
@@ -468,7 +472,7 @@ struct Timer {
     plan_id: u32,
     inputs_written_ns: u64,
     splits: Vec<SplitTime>,
-    copies: Vec<(usize, usize, Interval)>,
+    copies: Vec<(usize, usize, CopyTime)>,
 }
 
 impl Timer {
@@ -478,6 +482,11 @@ impl Timer {
 
     fn emit(&self, start_ns: u64, end_ns: u64, scheduler: &Scheduler, prepared: &Prepared) {
         let (sink, ubatch) = (&scheduler.sink, self.info.ubatch);
+        // A device's clock may be off by a few microseconds; its work lies inside the ubatch.
+        let inside = |time: Interval| {
+            let start = time.start_ns.clamp(start_ns, end_ns);
+            Interval { start_ns: start, end_ns: time.end_ns.clamp(start, end_ns) }
+        };
         let span = |track, kind, time: Interval, bytes: usize| {
             sink.record(Event::Span(Span {
                 track,
@@ -492,25 +501,39 @@ impl Timer {
         for (s, split) in self.splits.iter().enumerate() {
             let device = prepared.devices[s];
             let (track, number) = (Track::Device(device), s as u16);
-            let sync = if split.copied { SyncKind::BlockingCopy } else { SyncKind::None };
-            let wait = Interval { start_ns: free_ns, end_ns: split.ready_ns };
-            span(track, SpanKind::Wait { ubatch, split: number, sync }, wait, 0);
+            let of = |ticket| scheduler.devices[device.0 as usize].interval(ticket).map(inside);
+            let (mut sync, mut copies) = (SyncKind::None, Vec::new());
             for &(_, i, time) in self.copies.iter().filter(|c| c.0 == s) {
+                let (time, blocking) = match time {
+                    CopyTime::Blocking(time) => (Some(inside(time)), true),
+                    CopyTime::Queued(ticket) => (of(ticket), false),
+                };
+                sync = match sync {
+                    SyncKind::BlockingCopy => sync,
+                    _ if blocking => SyncKind::BlockingCopy,
+                    _ => SyncKind::Event,
+                };
+                copies.extend(time.map(|time| (i, time, blocking)));
+            }
+            let ran = of(split.ticket);
+            // Copies may run while earlier splits still compute; then nothing was waited for.
+            let begun = copies.first().map(|c| c.1).or(ran).map_or(free_ns, |t| t.start_ns);
+            let wait = Interval { start_ns: free_ns.min(begun), end_ns: begun };
+            span(track, SpanKind::Wait { ubatch, split: number, sync }, wait, 0);
+            for (i, time, blocking) in copies {
                 let step = &prepared.copies[s][i];
                 let (input, from, to) = (i as u16, step.from, device);
-                let kind =
-                    SpanKind::Copy { ubatch, split: number, input, from, to, blocking: true };
+                let kind = SpanKind::Copy { ubatch, split: number, input, from, to, blocking };
                 span(track, kind, time, step.bytes);
-                free_ns = time.end_ns;
+                free_ns = free_ns.max(time.end_ns);
             }
-            let ran = scheduler.devices[device.0 as usize].interval(split.ticket);
             let Some(ran) = ran else { continue };
             span(track, SpanKind::Compute { ubatch, split: number }, ran, 0);
             for (n, &time) in split.nodes.iter().enumerate() {
                 let kind = SpanKind::Node { ubatch, split: number, node: n as u16 };
-                span(track, kind, time, 0);
+                span(track, kind, inside(time), 0);
             }
-            free_ns = ran.end_ns;
+            free_ns = free_ns.max(ran.end_ns);
         }
         let kind = SpanKind::Ubatch {
             ubatch,

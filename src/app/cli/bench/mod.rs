@@ -347,6 +347,7 @@ fn kind_name(kind: DeviceKind) -> &'static str {
     match kind {
         DeviceKind::Cpu => "CPU",
         DeviceKind::Virtual => "virtual",
+        DeviceKind::Cuda => "CUDA",
     }
 }
 

@@ -58,7 +58,7 @@ impl Device for CpuDevice {
         host_supports(op, src)
     }
 
-    fn alloc(&mut self, bytes: usize, what: &str) -> Result<BufferId, AllocError> {
+    fn alloc(&mut self, bytes: usize, what: &str) -> Result<BufferId, DeviceError> {
         let memory = self.memory();
         let error = AllocError {
             device: self.info.name.clone(),
@@ -69,9 +69,9 @@ impl Device for CpuDevice {
         };
         // The system hands out more than it has and kills later, so the limit is checked here.
         if bytes as u64 > memory.free_bytes {
-            return Err(error);
+            return Err(error.into());
         }
-        self.buffers.alloc(bytes).ok_or(error)
+        Ok(self.buffers.alloc(bytes).ok_or(error)?)
     }
 
     fn adopt(&mut self, bytes: ForeignBytes) -> Option<BufferId> {
@@ -80,6 +80,10 @@ impl Device for CpuDevice {
 
     fn free(&mut self, buffer: BufferId) {
         self.buffers.free(buffer);
+    }
+
+    fn free_all(&mut self) {
+        self.buffers.free_all();
     }
 
     fn write(&mut self, buffer: BufferId, offset: usize, bytes: &[u8]) -> Result<(), DeviceError> {

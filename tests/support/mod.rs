@@ -1,0 +1,5 @@
+//! What several integration tests share.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+pub(crate) mod cuda;
