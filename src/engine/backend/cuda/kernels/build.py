@@ -12,7 +12,7 @@ toolchain.json pins by hash (about 220 MB, kept in $GPUWHY_CUDA_WHEELS or ~/.cac
 The PTX says `.version 8.0`, so that drivers from 525 on load it, although NVRTC writes a newer
 version; that it is 8.0 indeed is shown by the oldest assembler of toolchain.json. Each PTX file is
 assembled for every architecture it may meet, because NVRTC lets pass what ptxas refuses. Registers,
-spills and shared memory that ptxas reports stand in ptx/manifest.json.
+spills and shared memory that ptxas reports stand in ptx/UNIT.json beside the hashes.
 """
 
 import argparse
@@ -30,7 +30,6 @@ import zipfile
 
 KERNELS = pathlib.Path(__file__).resolve().parent
 PTX = KERNELS / "ptx"
-MANIFEST = PTX / "manifest.json"
 TOOLCHAIN = KERNELS / "toolchain.json"
 INDEX = KERNELS.parent / "ptx.rs"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
@@ -61,9 +60,19 @@ def sources(unit):
 
 
 def read_manifest():
-    if not MANIFEST.exists():
-        return {}
-    return json.loads(MANIFEST.read_text())["units"]
+    """What ptx/ holds: an entry for every unit that was compiled."""
+    split_old_manifest()
+    return {file.stem: json.loads(file.read_text()) for file in sorted(PTX.glob("*.json"))}
+
+
+def split_old_manifest():
+    """There was one file for all units, over which every two changes were in conflict."""
+    old = PTX / "manifest.json"
+    if old.exists():
+        for unit, entry in json.loads(old.read_text())["units"].items():
+            if not (PTX / f"{unit}.json").exists():
+                write_entry(unit, entry)
+        old.unlink()
 
 
 def why_stale(unit, entry):
@@ -227,12 +236,12 @@ def verify(toolchain, unit, arch):
 # ---- Results ----
 
 
-def write_manifest(manifest):
+def write_entry(unit, entry):
     """JSON with one line per kernel, so that a change of its figures shows as one."""
-    text = json.dumps({"units": dict(sorted(manifest.items()))}, indent=1)
+    text = json.dumps(entry, indent=1)
     one_line = re.compile(r'("\w+": )(\{\n\s+"shared_bytes"(?:[^{}]|\{[^{}]*\})*\})')
     text = one_line.sub(lambda m: m[1] + json.dumps(json.loads(m[2])), text)
-    MANIFEST.write_text(text + "\n")
+    (PTX / f"{unit}.json").write_text(text + "\n")
 
 
 def write_index(manifest):
@@ -292,11 +301,12 @@ def build(wanted):
             ptx["kernels"] = figures.result()
             if sorted(ptx["kernels"]) != sorted(entries):
                 sys.exit(f"{ptx['file']}: ptxas reports {sorted(ptx['kernels'])}, it has {entries}")
+    for unit in wanted:
+        write_entry(unit, manifest[unit])
     known = {p["file"] for entry in manifest.values() for p in entry["ptx"].values()}
-    for file in PTX.glob("*.ptx"):
-        if file.name not in known:
+    for file in PTX.iterdir():
+        if file.name not in known and file.name not in {f"{unit}.json" for unit in manifest}:
             file.unlink()
-    write_manifest(manifest)
     write_index(manifest)
 
 
