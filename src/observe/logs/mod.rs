@@ -8,10 +8,14 @@
 mod catalogue;
 mod envelope;
 mod fold;
+mod join;
+mod order;
 mod parser;
 mod record;
 mod session;
+mod shape;
 mod slog;
+mod text;
 
 pub use catalogue::{Catalogue, CatalogueError, Pattern, SampleFault};
 pub use fold::Kind;

@@ -1,10 +1,18 @@
-//! Bytes of a log in, a session out.
+//! Bytes of a log in, a session out: the stages in their order.
+//!
+//! It holds back a line only while the next one may go on in it, and the first lines until their
+//! order is known. Invariants: nothing is fatal, memory is bounded, and pieces of any size give
+//! the same session.
 
 use super::catalogue::{Catalogue, Search, Taken};
-use super::envelope::Envelope;
+use super::envelope::{Envelope, Told};
 use super::fold::Fold;
+use super::join::{self, Held};
+use super::order::{Order, Waiting};
 use super::record::{Fields, Record};
 use super::session::{LineCounts, LineId, LogSession};
+use super::shape::Shapes;
+use super::text::{self, Cutter};
 
 /// How a log is read.
 #[derive(Clone, Copy, Debug)]
@@ -20,72 +28,178 @@ impl Default for Options {
 }
 
 /// Takes the bytes of a log piece by piece.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parser {
-    options: Options,
+    cutter: Cutter,
+    stages: Stages,
+}
+
+/// All that comes after the cutting into lines.
+#[derive(Clone, Debug)]
+struct Stages {
+    catalogue: &'static Catalogue,
     envelope: Envelope,
+    /// What a container's runtime cut; the rest comes in the next line.
+    partial: Option<Held>,
+    held: Option<Held>,
+    order: Order,
     search: Search,
     fold: Fold,
     counts: LineCounts,
-    /// The line that has begun and not ended.
-    rest: Vec<u8>,
+    shapes: Shapes,
     source: u16,
 }
 
 impl Parser {
     /// An empty one.
     pub fn new(options: Options) -> Self {
-        Self {
-            options,
+        let stages = Stages {
+            catalogue: options.catalogue,
             envelope: Envelope::default(),
+            partial: None,
+            held: None,
+            order: Order::default(),
             search: Search::default(),
             fold: Fold::default(),
             counts: LineCounts::default(),
-            rest: Vec::new(),
+            shapes: Shapes::default(),
             source: 0,
-        }
+        };
+        Self { cutter: Cutter::default(), stages }
     }
 
     /// Takes the next bytes; they may end anywhere.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.counts.bytes += bytes.len() as u64;
-        self.rest.extend_from_slice(bytes);
-        let all = std::mem::take(&mut self.rest);
-        let end = all.iter().rposition(|&b| b == b'\n').map_or(0, |n| n + 1);
-        for line in all[..end].split_inclusive(|&b| b == b'\n') {
-            self.line(line.strip_suffix(b"\n").unwrap_or(line));
-        }
-        self.rest.extend_from_slice(&all[end..]);
+        self.stages.counts.bytes += bytes.len() as u64;
+        let Self { cutter, stages } = self;
+        cutter.push(bytes, |line, after| stages.physical(line, after));
     }
 
-    /// The next bytes are of another file: what has begun is ended.
+    /// The next bytes are of another file: what has begun is ended. Its lines count on from the
+    /// last one's number.
     pub fn next_source(&mut self) {
-        let last = std::mem::take(&mut self.rest);
-        if !last.is_empty() {
-            self.line(&last);
-        }
-        self.source = self.source.saturating_add(1);
+        self.end_source();
+        self.stages.source = self.stages.source.saturating_add(1);
+    }
+
+    /// Nothing came for a while: what is held back is read as it is, so that whoever follows a
+    /// log sees all of it.
+    pub fn settle(&mut self) {
+        self.stages.release(true);
+    }
+
+    /// The session as it would be if the log ended here.
+    pub fn snapshot(&self) -> LogSession {
+        self.clone().finish()
     }
 
     /// Ends the log.
     pub fn finish(mut self) -> LogSession {
-        self.next_source();
-        let mut session = self.fold.finish();
-        session.counts = self.counts;
+        self.end_source();
+        let Stages { fold, mut counts, shapes, .. } = self.stages;
+        counts.unknown_shapes = shapes.finish();
+        let mut session = fold.finish();
+        session.counts = counts;
         session
     }
 
-    fn line(&mut self, bytes: &[u8]) {
+    fn end_source(&mut self) {
+        let Self { cutter, stages } = self;
+        cutter.finish(|line, after| stages.physical(line, after));
+        stages.release(false);
+        stages.envelope = Envelope::default();
+        stages.order = Order::default();
+    }
+}
+
+impl Stages {
+    /// A line as it stands in the file, and what follows it as far as it is known.
+    fn physical(&mut self, bytes: &[u8], after: &[u8]) {
         self.counts.lines += 1;
         let line = LineId(self.counts.lines);
-        let mut text = String::from_utf8_lossy(bytes).trim_end_matches('\r').to_string();
-        self.envelope.strip_owned(&mut text);
-        if text.trim().is_empty() {
+        let text = text::clean(bytes);
+        for part in text.split('\n') {
+            let (inner, told) = self.envelope.open(part);
+            for piece in inner.split('\n') {
+                self.glued(piece, told, line, || join::may_go_on(bytes, after));
+            }
+        }
+    }
+
+    /// Takes lines apart that a program glued together.
+    fn glued(&mut self, text: &str, told: Told, line: LineId, goes_on: impl FnOnce() -> bool) {
+        let mut rest = text;
+        while let Some(at) = text::seam(rest) {
+            self.logical(&rest[..at], told, line, || false);
+            rest = &rest[at..];
+        }
+        self.logical(rest, told, line, goes_on);
+    }
+
+    /// Puts lines together that a runtime, a terminal or a viewer took apart.
+    fn logical(&mut self, text: &str, told: Told, line: LineId, goes_on: impl FnOnce() -> bool) {
+        if let Some(mut partial) = self.partial.take() {
+            partial.append(text);
+            if told.partial && !partial.is_full() {
+                self.partial = Some(partial);
+            } else {
+                self.ordered(&partial.text, partial.told, partial.line);
+            }
+            return;
+        }
+        if told.partial {
+            self.partial = Some(Held::new(text, told, line));
+            return;
+        }
+        if text::is_blank(text) {
             self.counts.blank += 1;
             return;
         }
-        let Some(pattern) = self.options.catalogue.find(&text, &mut self.search) else {
+        if let Some(mut held) = self.held.take() {
+            if held.goes_on_with(text, &told, self.catalogue, &mut self.search) {
+                held.append_wrapped(text, self.catalogue, &mut self.search);
+                if goes_on() && !held.is_full() {
+                    self.held = Some(held);
+                } else {
+                    self.ordered(&held.text, held.told, held.line);
+                }
+                return;
+            }
+            self.ordered(&held.text, held.told, held.line);
+        }
+        if goes_on() {
+            self.held = Some(Held::new(text, told, line));
+        } else {
+            self.ordered(text, told, line);
+        }
+    }
+
+    /// Waits until it is known which way the lines run.
+    fn ordered(&mut self, text: &str, told: Told, line: LineId) {
+        if self.order.is_forward() {
+            self.recognise(text, told, line);
+            return;
+        }
+        let at_ns = self.envelope.time_within(text).or(told.at_ns);
+        let waiting = Waiting { text: text.to_string(), told, line };
+        for ready in self.order.add(waiting, at_ns) {
+            self.recognise(&ready.text, ready.told, ready.line);
+        }
+    }
+
+    fn release(&mut self, going_on: bool) {
+        for held in [self.partial.take(), self.held.take()].into_iter().flatten() {
+            self.ordered(&held.text, held.told, held.line);
+        }
+        for ready in self.order.finish(going_on) {
+            self.recognise(&ready.text, ready.told, ready.line);
+        }
+    }
+
+    fn recognise(&mut self, text: &str, told: Told, line: LineId) {
+        let Some(pattern) = self.catalogue.find(text, &mut self.search) else {
             self.counts.unknown += 1;
+            self.shapes.add(text, line);
             return;
         };
         self.counts.known += 1;
@@ -93,13 +207,13 @@ impl Parser {
         self.fold.apply(&Record {
             pattern,
             kind: pattern.kind,
-            fields: Fields { pattern, spans, text: &text, scratch },
+            fields: Fields { pattern, spans, text, scratch },
             line,
-            text: &text,
-            at_ns: None,
-            elapsed_ns: None,
-            count: 1,
-            process: None,
+            text,
+            at_ns: self.envelope.time_within(text).or(told.at_ns),
+            elapsed_ns: told.elapsed_ns,
+            count: told.count.max(1),
+            process: told.process,
             source: self.source,
         });
     }

@@ -1,0 +1,172 @@
+//! What other programs put around a line: journald, syslog, Docker, Kubernetes, quoting mail and
+//! terminals. Takes it off and keeps what it says: a time, a process, a count.
+//!
+//! It does not know what the line itself says. Invariants: any text gives a text that is not
+//! longer (but for JSON, whose escapes are undone), and taking off what is off changes nothing.
+
+mod container;
+mod journald;
+mod json;
+mod prefix;
+
+use std::borrow::Cow;
+
+use super::text::clock;
+
+/// What the envelope of a line told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// Nanoseconds since the epoch.
+    pub(super) at_ns: Option<i64>,
+    /// Nanoseconds since the program started.
+    pub(super) elapsed_ns: Option<u64>,
+    /// Second of the day, where the date lacks the year: good for the order of lines.
+    pub(super) day_s: Option<u32>,
+    /// How often the line stands for itself; 0 and 1 are once.
+    pub(super) count: u64,
+    /// The process that wrote it.
+    pub(super) process: Option<u32>,
+    /// Whether the next line goes on in this one, as the container's runtime says.
+    pub(super) partial: bool,
+    /// Whether a log collector named itself, its host or its unit in the line.
+    pub(super) collected: bool,
+}
+
+/// What a line may lose at once: the length in front, and what that told.
+type Stripped = Option<(usize, Told)>;
+
+/// Takes envelopes off lines; remembers what lines tell about later ones.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Envelope {
+    /// Seconds east of UTC, from the last time that told it; for those that do not.
+    zone_s: i32,
+    /// The time of a line of its own, for the line that follows.
+    pending_ns: Option<i64>,
+}
+
+/// Lines of viewers that say nothing but how grave the next one is, or where it went.
+const LEVELS: [&str; 8] =
+    ["info", "warn", "warning", "error", "debug", "stderr", "stdout", "default"];
+
+/// Envelopes within envelopes are taken off up to this depth.
+const DEPTH_MAX: usize = 8;
+
+impl Envelope {
+    /// The line without its envelope.
+    pub(super) fn open<'a>(&mut self, text: &'a str) -> (Cow<'a, str>, Told) {
+        let mut told = Told::default();
+        let mut text = Cow::Borrowed(text);
+        for _ in 0..DEPTH_MAX {
+            if surely_bare(&text) {
+                break;
+            }
+            if let Some((inner, more)) = json::open(&text) {
+                told.add(more);
+                text = Cow::Owned(inner);
+            } else if let Some((len, more)) = self.prefix(&text) {
+                told.add(more);
+                text = match text {
+                    Cow::Borrowed(text) => Cow::Borrowed(&text[len..]),
+                    Cow::Owned(text) => Cow::Owned(text[len..].to_string()),
+                };
+            } else if let Some((start, end, count)) = journald::repeat(&text) {
+                told.count = count;
+                text = Cow::Owned(text[start..end].to_string());
+            } else {
+                break;
+            }
+        }
+        self.lone_time(&mut text, &mut told);
+        (text, told)
+    }
+
+    /// For samples, which own their text.
+    pub(super) fn strip_owned(&mut self, text: &mut String) {
+        let inner = self.open(text).0.into_owned();
+        *text = inner;
+    }
+
+    /// A full time as it stands in a line: `time=…` of slog, or an access line's.
+    pub(super) fn time_within(&mut self, text: &str) -> Option<i64> {
+        let at = text.strip_prefix("time=").or_else(|| text.strip_prefix("[GIN] "))?;
+        let at = at.strip_prefix('"').unwrap_or(at);
+        let stamp = clock::date_time(at.as_bytes())?;
+        Some(self.epoch(stamp))
+    }
+
+    fn epoch(&mut self, stamp: clock::Stamp) -> i64 {
+        if let Some(offset) = stamp.offset_s {
+            self.zone_s = offset;
+        }
+        stamp.epoch_ns(self.zone_s)
+    }
+
+    fn prefix(&mut self, text: &str) -> Stripped {
+        self.date(text)
+            .or_else(|| journald::open(text))
+            .or_else(|| container::open(text))
+            .or_else(|| prefix::open(text))
+    }
+
+    /// A date and time in front of a line, with what Kubernetes puts after it; brackets around.
+    fn date(&mut self, text: &str) -> Stripped {
+        let bytes = text.as_bytes();
+        let bracket = usize::from(bytes.first() == Some(&b'['));
+        let stamp = clock::date_time(bytes.get(bracket..)?)?;
+        let end = bracket + stamp.len;
+        let after = match (bracket, bytes.get(end)) {
+            (1, Some(b']')) => end + 1,
+            (0, None | Some(b' ' | b'\t' | b':')) => end,
+            _ => return None,
+        };
+        let rest = text[after..].trim_start_matches([' ', '\t', ':']);
+        let mut told = Told { at_ns: Some(self.epoch(stamp)), ..Told::default() };
+        let mut len = text.len() - rest.len();
+        if let Some((host, more)) = journald::open_after_time(rest) {
+            told.add(more);
+            len += host;
+        } else if let Some((stream, partial)) = container::stream(rest) {
+            told.partial = partial;
+            len += stream;
+        }
+        Some((len, told))
+    }
+
+    /// Viewers that show time, level and message in lines of their own: a time is kept for the
+    /// next line, a level alone says nothing.
+    fn lone_time(&mut self, text: &mut Cow<'_, str>, told: &mut Told) {
+        let alone = text.trim();
+        if alone.is_empty() {
+            self.pending_ns = told.at_ns.or(self.pending_ns);
+            return;
+        }
+        if LEVELS.iter().any(|level| alone.eq_ignore_ascii_case(level)) {
+            *text = Cow::Borrowed("");
+            return;
+        }
+        let pending = self.pending_ns.take();
+        told.at_ns = told.at_ns.or(pending);
+    }
+}
+
+impl Told {
+    /// The inner envelope knows better when and by whom a line was written.
+    fn add(&mut self, inner: Self) {
+        self.at_ns = inner.at_ns.or(self.at_ns);
+        self.elapsed_ns = inner.elapsed_ns.or(self.elapsed_ns);
+        self.process = inner.process.or(self.process);
+        self.day_s = inner.day_s.or(self.day_s);
+        self.count = self.count.max(inner.count);
+        self.partial |= inner.partial;
+        self.collected |= inner.collected;
+    }
+}
+
+/// Beginnings of lines that no envelope has, to lose no time on them.
+fn surely_bare(text: &str) -> bool {
+    let b = text.as_bytes();
+    b.starts_with(b"time=") || b.starts_with(b"[GIN]") || b.starts_with(b"llama_")
+}
+
+#[cfg(test)]
+mod tests;
