@@ -68,7 +68,7 @@ fn each_byte(text: &str, mut each: impl FnMut(u8)) {
         None => text,
     };
     let bytes = &text.as_bytes()[..text.len().min(BYTES_MAX)];
-    let mut at = 0;
+    let (mut at, mut message) = (0, false);
     while at < bytes.len() {
         let word = bytes[at..].iter().take_while(|b| b.is_ascii_hexdigit()).count();
         let digits = bytes[at..at + word].iter().filter(|b| b.is_ascii_digit()).count();
@@ -77,7 +77,11 @@ fn each_byte(text: &str, mut each: impl FnMut(u8)) {
             let run = |b: &&u8| b.is_ascii_hexdigit() || matches!(b, b'.' | b',');
             at += bytes[at..].iter().take_while(run).count().max(1);
             each(b'#');
-        } else if bytes[at] == b'"' && !bytes[..at].ends_with(b"msg=") {
+        } else if bytes[at] == b'"' && (message || bytes[..at].ends_with(b"msg=")) {
+            message = !message;
+            each(b'"');
+            at += 1;
+        } else if bytes[at] == b'"' {
             let rest = &bytes[at + 1..];
             at += rest.iter().position(|&b| b == b'"').map_or(rest.len(), |n| n + 1) + 1;
             "\"…\"".bytes().for_each(&mut each);

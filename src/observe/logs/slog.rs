@@ -34,6 +34,7 @@ impl Pair {
 pub(super) struct Pairs {
     all: Vec<Pair>,
     msg: Option<usize>,
+    source: Option<usize>,
     /// Whether the line ends within quotes or brackets: it was cut or goes on.
     pub(super) open: bool,
 }
@@ -45,7 +46,7 @@ impl Pairs {
     /// Reads a line; false when it is not structured.
     pub(super) fn read(&mut self, text: &str) -> bool {
         self.all.clear();
-        self.msg = None;
+        (self.msg, self.source) = (None, None);
         self.open = false;
         if starts_with_known_key(text) {
             self.read_pairs(text, 0);
@@ -67,6 +68,11 @@ impl Pairs {
         self.all.iter()
     }
 
+    /// What logged the line: a file with a line number, or a function.
+    pub(super) fn source(&self) -> Option<&Pair> {
+        self.all.get(self.source?)
+    }
+
     /// The first pair with this key.
     pub(super) fn find(&self, text: &str, key: &str) -> Option<&Pair> {
         self.all.iter().find(|p| text.get(p.key.clone()) == Some(key))
@@ -79,11 +85,15 @@ impl Pairs {
         if self.msg.is_none() && text.get(key.clone()) == Some("msg") {
             self.msg = Some(self.all.len());
         }
+        if self.source.is_none() && text.get(key.clone()) == Some("source") {
+            self.source = Some(self.all.len());
+        }
         self.all.push(Pair { key, value, escaped });
     }
 
     /// A message without a key, then pairs.
     fn read_message(&mut self, text: &str, source: &Range<usize>, message: usize) {
+        self.source = Some(self.all.len());
         self.push(text, 0..0, source.clone(), false);
         let end = first_pair(text, message);
         let said = text[message..end].trim_end_matches([' ', '|']).len();

@@ -56,6 +56,17 @@ impl Catalogue {
     pub fn load<'a>(
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, CatalogueError> {
+        let (catalogue, file_of) = Self::read(files)?;
+        match catalogue.faults(&file_of).into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(catalogue),
+        }
+    }
+
+    /// Without trying the samples; with the file of each pattern.
+    fn read<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(Self, Vec<&'a str>), CatalogueError> {
         let mut patterns: Vec<Pattern> = Vec::new();
         let mut file_of = Vec::new();
         for (name, text) in files {
@@ -72,9 +83,7 @@ impl Catalogue {
                 file_of.push(name);
             }
         }
-        let catalogue = Self::index(patterns);
-        catalogue.check(&file_of)?;
-        Ok(catalogue)
+        Ok((Self::index(patterns), file_of))
     }
 
     /// All patterns in their order.
@@ -176,22 +185,23 @@ impl Catalogue {
         into.extend(self.prefixes.iter().filter(begins));
     }
 
-    /// Tries every sample on every pattern.
-    fn check(&self, file_of: &[&str]) -> Result<(), CatalogueError> {
+    /// Tries every sample on every pattern: what is wrong with them.
+    fn faults(&self, file_of: &[&str]) -> Vec<CatalogueError> {
         let mut search = Search::default();
-        for (own, pattern) in self.patterns.iter().enumerate() {
+        let mut faults = Vec::new();
+        for (pattern, file) in self.patterns.iter().zip(file_of) {
             for (number, sample) in (1..).zip(&pattern.samples) {
-                self.check_sample(pattern, sample, &mut search).map_err(|reason| {
-                    CatalogueError::Sample {
-                        file: file_of[own].to_string(),
+                if let Err(reason) = self.check_sample(pattern, sample, &mut search) {
+                    faults.push(CatalogueError::Sample {
+                        file: (*file).to_string(),
                         id: pattern.id.clone(),
                         number,
                         reason: Box::new(reason),
-                    }
-                })?;
+                    });
+                }
             }
         }
-        Ok(())
+        faults
     }
 
     fn check_sample(

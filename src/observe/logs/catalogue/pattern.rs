@@ -235,7 +235,7 @@ impl SlogMatcher {
         let from = || match &self.source {
             None => true,
             Some(wanted) => pairs
-                .find(text, "source")
+                .source()
                 .and_then(|pair| text.get(pair.value.clone()))
                 .is_some_and(|s| s.split(':').next() == Some(wanted)),
         };

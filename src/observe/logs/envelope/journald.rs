@@ -50,7 +50,7 @@ pub(super) fn open_after_time(text: &str) -> Stripped {
     let mut at = 0;
     for _ in 0..3 {
         if let Some((len, told)) = unit(&text[at..], false) {
-            return (at > 0 || told.process.is_some()).then_some((at + len, told));
+            return (at + len > 0).then_some((at + len, told));
         }
         // Not a unit: a host or a zone, which is a word.
         let word = text[at..].find(' ')?;
@@ -80,6 +80,10 @@ fn unit(text: &str, strict: bool) -> Stripped {
     let known = ["kernel", "systemd", "dockerd", "ollama", "llama-server"];
     if process.is_none() && (strict || !known.contains(&&text[..name])) {
         return None;
+    }
+    // Lines of the system are known by the unit that wrote them, so that it stays.
+    if text.starts_with("systemd") || text.starts_with("kernel") {
+        return after.starts_with(": ").then_some((0, Told { collected: true, ..Told::default() }));
     }
     let inner = match after.strip_prefix(": ") {
         Some(inner) => inner,
