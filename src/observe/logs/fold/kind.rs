@@ -109,8 +109,6 @@ pub enum Kind {
     GraphsReused,
     /// Memory of the host.
     HostMemory,
-    /// A timing in a line of JSON.
-    JsonTiming,
     /// Cells and types of a KV cache.
     KvInit,
     /// The KV cache summed up.

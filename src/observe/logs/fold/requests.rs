@@ -49,7 +49,6 @@ pub(super) fn is_request(kind: Kind) -> bool {
             | K::AccessServer
             | K::ContextShift
             | K::GraphsReused
-            | K::JsonTiming
             | K::PromptTruncated
             | K::SlotCached
             | K::SlotDraft
@@ -85,8 +84,7 @@ pub(super) fn apply(stream: &mut Stream, store: &mut Store, record: &Record<'_>)
             marks.truncated_from_to = from_to.or(marks.truncated_from_to);
         }
         Kind::ContextShift => flight.marks(record).shifts += record.count.max(1),
-        Kind::JsonTiming
-        | Kind::TimingDecode
+        Kind::TimingDecode
         | Kind::TimingPrompt
         | Kind::TimingSample
         | Kind::TimingTotal
@@ -186,7 +184,6 @@ impl Flight {
             match record.kind {
                 Kind::TimingPrompt => request.prompt_tokens.is_some(),
                 Kind::TimingDecode => request.decode_tokens.is_some(),
-                Kind::JsonTiming if record.fields.get("what") == Some("prompt") => true,
                 Kind::TimingSample => request.sampling_ns.is_some(),
                 _ => false,
             }
@@ -305,18 +302,14 @@ fn timed(pending: &mut Pending, record: &Record<'_>) {
         Some(tokens as f64 / (ns as f64 / 1e9))
     });
     let request = &mut pending.request;
-    let prompt = match record.kind {
-        Kind::TimingPrompt | Kind::SlotTimingPrompt => true,
-        Kind::JsonTiming => fields.get("what") == Some("prompt"),
-        _ => false,
-    };
+    let prompt = matches!(record.kind, Kind::TimingPrompt | Kind::SlotTimingPrompt);
     match record.kind {
         _ if prompt => {
             request.prompt_tokens = tokens;
             request.prompt_tokens_per_s = speed;
             pending.busy_ns = pending.busy_ns.saturating_add(ns.unwrap_or(0));
         }
-        Kind::TimingDecode | Kind::SlotTimingDecode | Kind::JsonTiming => {
+        Kind::TimingDecode | Kind::SlotTimingDecode => {
             request.decode_tokens = tokens;
             request.decode_tokens_per_s = speed;
             pending.busy_ns = pending.busy_ns.saturating_add(ns.unwrap_or(0));
