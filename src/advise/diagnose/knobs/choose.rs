@@ -28,6 +28,16 @@ pub fn fix_option(version: Option<Version>, name: &str, value: impl Into<String>
     }
 }
 
+/// Since when a variable is known, for a log that does not tell its version: ` (Ollama 0.5.13 or
+/// newer)`. Empty when the version is known, or the variable as old as the logs that people have.
+pub fn since_note(version: Option<Version>, name: &str) -> String {
+    let since = knobs().find(SettingKind::Env, name).and_then(Setting::since);
+    match since.filter(|s| version.is_none() && *s > Version(0, 1, 50)) {
+        Some(since) => format!(" (Ollama {}.{}.{} or newer)", since.0, since.1, since.2),
+        None => String::new(),
+    }
+}
+
 fn instead_of(setting: &Setting, at: Version, value: &str) -> Fix {
     let instead = setting.instead.as_str();
     for (kind, make) in [

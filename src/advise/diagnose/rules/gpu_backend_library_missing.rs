@@ -43,6 +43,7 @@ load_tensors:   CPU_Mapped model buffer size =  4437.80 MiB",
         "rocm-runtime-dep-missing",
         "rocm-device-permission",
         "discovery-timeout",
+        "setting-disables-gpu",
     ],
     check,
 };

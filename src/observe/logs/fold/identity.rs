@@ -40,6 +40,12 @@ impl Identity {
     /// Looks at a line for what it says about the program; cheap, because every line comes here.
     pub(super) fn note(&mut self, session: &mut LogSession, record: &Record<'_>) {
         use Kind as K;
+        if record.kind == K::SystemInfo {
+            let number = |name: &str| record.fields.number(name);
+            let both = number("threads").zip(number("cores"));
+            let seen = both.map(|value| Seen { value, line: record.line });
+            session.threads_and_cores = seen.or(session.threads_and_cores);
+        }
         match record.kind {
             K::Access | K::ServerConfig | K::EarlyEstimate | K::Libraries => self.ollama = true,
             K::Estimate | K::EarlyRequired => self.a = true,

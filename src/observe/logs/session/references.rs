@@ -16,6 +16,7 @@ impl LogSession {
         lines.extend(self.os.as_ref().map(|s| s.line));
         lines.extend(self.cpu_only_inference);
         lines.extend(self.host.map(|h| h.line));
+        lines.extend(seen(self.threads_and_cores.as_ref()));
         lines.extend(self.devices.iter().map(|d| d.line));
         lines.extend(self.backends.values().map(|s| s.line));
         lines.extend(self.libraries.iter().map(|s| s.line));
