@@ -4,7 +4,7 @@
 //! when there is nothing else, although llama.cpp can load such a file too.
 
 use super::super::record::Record;
-use super::super::session::{Dialect, Engine, LogSession, Seen, Version};
+use super::super::session::{Dialect, Engine, LineId, LogSession, Seen, Version};
 use super::kind::Kind;
 use super::value::kept;
 
@@ -77,7 +77,7 @@ impl Identity {
             _ => {}
         }
         if !(self.ollama && (self.a || self.b || self.c)) || session.os.is_none() {
-            self.note_text(session, record);
+            self.note_text(session, record.text, record.line);
         }
         self.llama_cpp |= record.elapsed_ns.is_some();
         self.first_ns = self.first_ns.or(record.at_ns);
@@ -86,9 +86,15 @@ impl Identity {
         }
     }
 
+    /// A line that no pattern knows; only while nothing better was seen.
+    pub(super) fn note_unknown(&mut self, session: &mut LogSession, text: &str, line: LineId) {
+        if !self.ollama {
+            self.note_text(session, text, line);
+        }
+    }
+
     /// Sources of slog lines, paths.
-    fn note_text(&mut self, session: &mut LogSession, record: &Record<'_>) {
-        let text = record.text;
+    fn note_text(&mut self, session: &mut LogSession, text: &str, line: LineId) {
         if let Some((_, source)) = text.split_once("source=") {
             let file = source.split(':').next().unwrap_or_default();
             if file.rsplit_once('.').is_some_and(|(_, extension)| extension == "go") {
@@ -108,7 +114,7 @@ impl Identity {
         self.a |= early;
         self.ollama_store |= text.contains("blobs/sha256-") || text.contains("blobs\\sha256-");
         if session.os.is_none() {
-            session.os = system(text).map(|os| Seen { value: os.into(), line: record.line });
+            session.os = system(text).map(|os| Seen { value: os.into(), line });
         }
     }
 

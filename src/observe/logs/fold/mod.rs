@@ -29,7 +29,7 @@ mod tests;
 pub use kind::Kind;
 
 use super::record::Record;
-use super::session::LogSession;
+use super::session::{LineId, LogSession};
 use identity::Identity;
 use store::Store;
 use stream::Streams;
@@ -55,6 +55,11 @@ impl Fold {
             self.keep(record);
         }
         self.dispatch(record);
+    }
+
+    /// Looks at a line that no pattern knows: its form may still tell which program wrote it.
+    pub(super) fn unknown(&mut self, text: &str, line: LineId) {
+        self.identity.note_unknown(&mut self.session, text, line);
     }
 
     /// Every kind goes to the part that knows it.
