@@ -12,11 +12,15 @@ pub mod knobs;
 mod rank;
 mod registry;
 mod remedy;
+mod room;
 mod rule;
 mod rules;
 
 pub use changes::{Change, changes};
-pub use facts::{Facts, Host, LoadFacts, Placement, Share};
+pub use facts::{
+    Cause, Facts, Host, LoadFacts, Oom, OomCause, OomPart, Placement, Share, Shortfall, Sizes,
+    WhatIf,
+};
 pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Severity};
 pub use rank::{Diagnosis, diagnose};
 pub use registry::RULES;

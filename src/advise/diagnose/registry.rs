@@ -3,8 +3,36 @@
 use super::rule::Rule;
 use super::rules;
 
-/// All rules, in the order of the taxonomy.
+/// All rules, in the order of the taxonomy; those that extend it stand beside their kin.
 pub static RULES: &[&Rule] = &[
+    &rules::model_exceeds_vram::RULE,
+    &rules::context_kv_too_large::RULE,
+    &rules::parallel_multiplies_kv::RULE,
+    &rules::parallel_slots_reduced::RULE,
+    &rules::default_context_tier::RULE,
+    &rules::compute_graph_too_large::RULE,
+    &rules::output_layer_too_large::RULE,
+    &rules::memory_estimate_too_high::RULE,
+    &rules::estimate_too_low_oom::RULE,
+    &rules::vram_used_by_other_process::RULE,
+    &rules::models_share_vram::RULE,
+    &rules::vram_not_released::RULE,
+    &rules::vram_wait_warning_benign::RULE,
+    &rules::system_ram_insufficient::RULE,
+    &rules::gpu_layers_set_by_user::RULE,
+    &rules::kv_cache_on_cpu::RULE,
+    &rules::kv_quant_attention_on_cpu::RULE,
+    &rules::op_unsupported_on_backend::RULE,
+    &rules::flash_attention_unavailable::RULE,
+    &rules::batch_too_small::RULE,
+    &rules::multi_gpu_split_overhead::RULE,
+    &rules::gpu_too_small_in_mixed_set::RULE,
+    &rules::metal_working_set_exceeded::RULE,
+    &rules::windows_shared_memory_spill::RULE,
+    &rules::expected_behaviour::RULE,
+    &rules::gpus_take_turns::RULE,
+    &rules::graph_splits_normal::RULE,
+    &rules::busy_core_normal::RULE,
     &rules::gpu_backend_library_missing::RULE,
     &rules::build_without_gpu_support::RULE,
     &rules::invalid_library_override::RULE,

@@ -4,13 +4,22 @@
 //! them. Nothing here depends on the dialect of a log, and nothing here judges.
 
 mod gpu;
+mod memory;
+mod oom;
 mod placement;
+mod products;
+mod shortfall;
 
 use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Setting, Version};
 
 pub use gpu::Host;
 pub(crate) use gpu::is_software;
+pub(crate) use memory::{CTX_MODEST, Q8_0_OF_F16};
+pub use memory::{Sizes, WhatIf};
+pub use oom::{Oom, OomCause, OomPart};
 pub use placement::{Placement, Share};
+pub(crate) use products::{memory_bytes, memory_speed};
+pub use shortfall::{Cause, Shortfall};
 
 /// The facts of one observation.
 #[derive(Clone, Debug)]
@@ -43,6 +52,20 @@ impl<'a> Facts<'a> {
     /// The last load, which is the state that the log ends in.
     pub fn last_load(&self) -> Option<LoadFacts<'a>> {
         self.loads().next_back()
+    }
+
+    /// The load that has layers on the CPU for want of memory, with the causes: the last one, unless
+    /// the same model was loaded whole after it.
+    pub fn short_load(&self) -> Option<(LoadFacts<'a>, Shortfall)> {
+        for (back, load) in self.loads().rev().enumerate() {
+            let Some(shortfall) = load.shortfall() else { continue };
+            let whole = |later: &LoadFacts| later.placement() == Some(Placement::Whole);
+            let mut later = self.loads().rev().take(back);
+            if !later.any(|later| whole(&later) && later.same_model(&load)) {
+                return Some((load, shortfall));
+            }
+        }
+        None
     }
 
     /// The notice with this id, if the log had it.
@@ -109,6 +132,24 @@ impl<'a> Facts<'a> {
     /// Whether the log runs on this system, as far as it tells: `linux`, `windows`, `macos`.
     pub fn runs_on(&self, os: &str) -> Option<bool> {
         self.log.os.as_ref().map(|seen| seen.value == os)
+    }
+}
+
+impl<'a> LoadFacts<'a> {
+    /// The facts of the log that it is part of.
+    pub fn facts(&self) -> Facts<'a> {
+        Facts { log: self.log }
+    }
+
+    /// Whether two loads are of the same model: by path, else by name, else by its shape. `false`
+    /// when nothing tells.
+    pub fn same_model(&self, other: &LoadFacts) -> bool {
+        let (a, b) = (&self.load.model, &other.load.model);
+        let layers = |l: &LoadFacts| l.share().map(|(share, _)| share.total);
+        match ((&a.path, &b.path), (&a.name, &b.name)) {
+            ((Some(a), Some(b)), _) | (_, (Some(a), Some(b))) => a == b,
+            _ => layers(self).is_some() && layers(self) == layers(other),
+        }
     }
 }
 

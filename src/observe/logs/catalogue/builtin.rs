@@ -19,6 +19,7 @@ pub(super) static FILES: &[(&str, &str)] = files![
     "llama-cpp",
     "llama-server",
     "notices-gpu",
+    "notices-memory",
     "notices-requests",
     "ollama-a",
     "ollama-b",

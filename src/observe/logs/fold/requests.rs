@@ -218,6 +218,7 @@ impl Flight {
         }
         let pending = self.tasks.entry(task).or_insert_with(|| begin(load, record));
         let (fields, request) = (&record.fields, &mut pending.request);
+        request.slot = fields.number("slot").or(request.slot);
         match record.kind {
             Kind::SlotPrompt => request.prompt_tokens = fields.number("tokens"),
             Kind::SlotCached => {

@@ -251,6 +251,10 @@ fn decided(open: &mut Open, record: &Record<'_>) {
     if let Some(path) = fields.get("model") {
         open.load.model.path = Some(kept(path));
     }
+    // Its words for several GPUs name none of them.
+    if fields.get("gpu").is_some() {
+        open.load.single_gpu = Some(line);
+    }
     if let Some(value) = fields.number("parallel") {
         open.load.requested.parallel = Some(Seen { value, line });
     }

@@ -315,6 +315,8 @@ pub struct Load {
     pub breakdown: Vec<BreakdownRow>,
     /// Planned memory on GPUs and in total, as `ollama ps` would show it.
     pub size_vram_and_total: Option<Seen<(u64, u64)>>,
+    /// The line in which the server chose one GPU for all of it.
+    pub single_gpu: Option<LineId>,
     /// Inference library that the server chose for it: `cpu`, `cuda`.
     pub inference_library: Option<Seen<String>>,
     /// How long it took, where told; kept when it was unloaded later.

@@ -55,6 +55,7 @@ impl Load {
         lines.extend(self.estimate.as_ref().map(Estimate::line_of));
         lines.extend(self.fit.as_ref().into_iter().flat_map(Fit::lines));
         lines.extend(self.layers.map(|l| l.line));
+        lines.extend(self.single_gpu);
         lines.extend(seen(self.output_on_gpu.as_ref()));
         lines.extend(self.buffers.iter().map(|b| b.line));
         lines.extend(self.kv.as_ref().map(|k| k.line));

@@ -35,6 +35,8 @@ pub struct Request {
     pub truncated_from_to: Option<(u64, u64)>,
     /// How many times the context was shifted during it.
     pub shifts: u64,
+    /// The server's slot that computed it, where told.
+    pub slot: Option<u32>,
     /// Which of the session's loads served it: an index into all loads, counted from 0.
     pub load: Option<usize>,
     /// Its first line.

@@ -1,0 +1,120 @@
+//! `model-exceeds-vram`: layers stay on the CPU because the weights do not fit.
+
+use crate::advise::diagnose::facts::{Cause, Facts, LoadFacts, Oom, OomCause, Shortfall};
+use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
+use crate::advise::diagnose::room;
+use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::base::units::Bytes;
+use crate::observe::logs::BufferKind;
+
+/// See the module.
+pub(crate) static RULE: Rule = Rule {
+    id: ID,
+    title: "the model's weights do not fit into the GPU's memory",
+    doc: Doc {
+        detects: "A model of which only some layers are on the GPU, and would be even with a modest \
+            context, one sequence and a GPU that nothing else uses: the weights themselves are too \
+            large.",
+        costs: "Every token passes through all layers. The CPU reads its layers' weights from main \
+            memory, five to twenty times slower than the GPU reads its own, and the GPU waits \
+            meanwhile. A quarter of the layers on the CPU takes most of the time of a token; that the \
+            CPU is busy and the GPU nearly idle is what this looks like.",
+        evidence: "`offloaded N/M layers to GPU` with N below M, or the server's plan \
+            (`layers.offload` below `layers.model`). The log's sizes then tell whose fault it is: \
+            layers that a smaller context, fewer sequences, a smaller compute buffer or an idle GPU \
+            would bring back are charged to those, and the rest to the weights. Layers that a person \
+            asked for (`num_gpu`, `-ngl`) are another rule.",
+        fix: "A smaller quantisation or a smaller model; the report says how large the file may be. \
+            What helps a little: a smaller context, a KV cache in q8_0 with flash attention, closing \
+            other programs on the GPU. A mixture of experts is better split by experts (`-ncmoe`) \
+            than by layers.",
+        example: "load_tensors: offloading 22 repeating layers to GPU\n\
+            load_tensors: offloaded 22/49 layers to GPU\n\
+            load_tensors:        CUDA0 model buffer size =  7219.44 MiB\n\
+            load_tensors:   CPU_Mapped model buffer size =  9120.10 MiB",
+    },
+    follows_from: &[],
+    check,
+};
+
+const ID: &str = "model-exceeds-vram";
+
+fn check(facts: &Facts) -> Verdict {
+    if let Some((load, short)) = facts.short_load()
+        && let Some(share) = short.share_of_time(Cause::Weights)
+    {
+        return partly(&load, &short, share).into();
+    }
+    // llama.cpp does what it is told: with `-ngl` given, it does not ask what fits.
+    let oom = facts.gpu_oom().filter(|o| o.fatal && o.cause() == OomCause::Forced);
+    oom.map(|o| failed(&o)).into()
+}
+
+fn partly(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
+    let sizes = &short.sizes;
+    let on = sizes.layers - short.missing;
+    let have = room::memories(&sizes.free_bytes);
+    let title = format!(
+        "{} of {} layers run on the CPU: the weights ({}) do not fit the GPU",
+        short.missing,
+        sizes.layers,
+        Bytes(sizes.weights_bytes)
+    );
+    let held = load.on_gpus(BufferKind::Model);
+    let held = if held > 0 { format!(", {} of it on GPUs", Bytes(held)) } else { String::new() };
+    let free = if short.free_known { format!("free is {have}") } else { format!("used is {have}") };
+    let why = format!(
+        "Needed: {}{held}; {free}. {on} of {} layers fit. The others are computed by the CPU, which \
+         reads weights several times slower, so that they take about {:.0} % of the time of a token, \
+         and the GPU waits for them. {} of the {} layers would be missing with a context of 4096 and \
+         an idle GPU as well.",
+        room::parts(sizes, &sizes.as_is()),
+        sizes.layers,
+        100.0 * short.time_share,
+        short.by_weights,
+        short.missing,
+    );
+    // The share of the time that its layers take. Less sure when free memory is only inferred, or so
+    // little that something else may hold the rest.
+    let sure = match (short.free_known, short.free_suspicious()) {
+        (_, true) => 0.6,
+        (true, _) => 0.95,
+        (false, _) => 0.85,
+    };
+    Finding::problem(ID, Impact::Slower(share), sure, title)
+        .because(why)
+        .seen(Evidence::line(sizes.line))
+        .seen_if(load.load.estimate.as_ref().map(|e| Evidence::line(e.line)))
+        .seen_if(weights_on_cpu(load))
+        .fix_all(room::smaller_weights(load, sizes))
+        .fix_all(room::experts_on_cpu(load))
+        .fix_all(room::smaller_context(load, sizes))
+        .fix_all(room::smaller_kv(load, sizes))
+}
+
+fn weights_on_cpu(load: &LoadFacts) -> Option<Evidence> {
+    let buffers = load.load.buffers.iter();
+    let largest = buffers.filter(|b| b.kind == BufferKind::Model && b.is_host());
+    largest.max_by_key(|b| b.bytes).map(|b| Evidence::line(b.line))
+}
+
+fn failed(oom: &Oom) -> Finding {
+    let size = oom.bytes.map(|b| format!(" of {}", Bytes(b))).unwrap_or_default();
+    let title = format!("the weights do not fit the GPU: an allocation{size} failed");
+    let layers = oom.load.and_then(|l| l.load.requested.gpu_layers);
+    let why = "With a number of layers given, llama.cpp allocates them without asking what fits. The \
+               load ends when the driver has no more memory.";
+    Finding::problem(ID, Impact::Failure, 0.85, title)
+        .because(why)
+        .seen(Evidence::line(oom.line))
+        .seen_if(layers.map(|l| Evidence::line(l.line)))
+        .fix(Fix::flag("-ngl", "auto").why(
+            "newer llama.cpp then places as many layers as fit; with an older one, lower the number \
+             until the load succeeds",
+            "`offloaded N/M layers to GPU`",
+        ))
+        .fix(Fix::system("a smaller file", "a smaller quantisation of the model").why(
+            "all layers on the GPU is the fast case",
+            "`offloaded M/M layers to GPU`",
+        ))
+}

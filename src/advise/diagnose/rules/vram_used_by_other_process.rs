@@ -1,0 +1,135 @@
+//! `vram-used-by-other-process`: something else holds the memory that layers would need.
+
+use crate::advise::diagnose::facts::{Cause, Facts, LoadFacts, Shortfall};
+use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
+use crate::advise::diagnose::room;
+use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::base::units::Bytes;
+use crate::observe::logs::{LibraryKind, LineId, LoadOutcome};
+
+/// See the module.
+pub(crate) static RULE: Rule = Rule {
+    id: ID,
+    title: "another program holds memory of the GPU",
+    doc: Doc {
+        detects: "A GPU of which much less was free when the model was loaded than it has, so that \
+            layers stay on the CPU that would fit an idle GPU.",
+        costs: "Layers without room run on the CPU, many times slower. The engine plans with what is \
+            free at that moment and does not plan anew when the other program ends.",
+        evidence: "Free and total memory of the GPU in the log, and layers that would fit if it were \
+            idle. When the total is not told, hardly 3 GiB free on a CUDA GPU that was found usable \
+            make it likely. Memory that this server's own earlier model holds is another rule.",
+        fix: "See who holds it (`nvidia-smi`, `rocm-smi --showpids`), end that program or give it less, \
+            and load the model again.",
+        example: "msg=\"inference compute\" library=cuda total=\"23.6 GiB\" available=\"4.1 GiB\"\n\
+            msg=offload layers.model=41 layers.offload=9 memory.available=\"[4.1 GiB]\"",
+    },
+    follows_from: &["vram-not-released", "models-share-vram"],
+    check,
+};
+
+const ID: &str = "vram-used-by-other-process";
+
+fn check(facts: &Facts) -> Verdict {
+    let Some((load, short)) = facts.short_load() else { return Verdict::Clear };
+    if let Some(share) = short.share_of_time(Cause::Others) {
+        return told(&load, &short, share).into();
+    }
+    if !short.free_suspicious() || !discrete(facts) {
+        return Verdict::Clear;
+    }
+    let most = short.sizes.free_bytes.iter().copied().max().unwrap_or(0);
+    guessed(&load, &short, most).into()
+}
+
+fn discrete(facts: &Facts) -> bool {
+    facts.log.devices.iter().all(|d| {
+        d.integrated != Some(true)
+            && matches!(d.library, None | Some(LibraryKind::Cuda | LibraryKind::Rocm))
+    })
+}
+
+fn told(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
+    let sizes = &short.sizes;
+    let free: u64 = sizes.free_bytes.iter().sum();
+    let total: u64 = sizes.total_bytes.iter().sum();
+    let title = format!(
+        "only {} of {} of GPU memory were free: {} of {} layers run on the CPU",
+        Bytes(free),
+        Bytes(total),
+        short.missing,
+        sizes.layers
+    );
+    let why = format!(
+        "Free as the load began: {}; the GPUs have {}. Something else held {}. On idle GPUs {} layers \
+         more would fit.",
+        room::memories(&sizes.free_bytes),
+        room::memories(&sizes.total_bytes),
+        Bytes(total.saturating_sub(free)),
+        short.by_others,
+    );
+    // The share of the time that the layers take which an idle GPU would bring back.
+    Finding::problem(ID, Impact::Slower(share), 0.95, title)
+        .because(why)
+        .seen(Evidence::line(sizes.line))
+        .seen_if(free_line(load).map(Evidence::line))
+        .seen_if(load.log.devices.first().map(|d| Evidence::line(d.line)))
+        .fix_all(fixes(load))
+}
+
+fn guessed(load: &LoadFacts, short: &Shortfall, free: u64) -> Finding {
+    let sizes = &short.sizes;
+    let title = format!(
+        "only {} of GPU memory were free: {} of {} layers run on the CPU",
+        Bytes(free),
+        short.missing,
+        sizes.layers
+    );
+    let why = format!(
+        "The GPU is good enough to be used, and hardly any such GPU has so little memory: most of it was \
+         probably held by another program as the load began. The model needs {}. The log does not tell \
+         how much the GPU has in all; `nvidia-smi` does, and it lists who holds it.",
+        room::parts(sizes, &sizes.as_is()),
+    );
+    // All missing layers may be its fault; that the GPU is just small is the other possibility.
+    let others = Finding::problem(ID, Impact::Slower(short.time_share), 0.9, title);
+    let sure = if short.by_weights > 0 { 0.85 } else { 0.7 };
+    Finding { confidence: sure, ..others }
+        .because(why)
+        .seen(Evidence::line(sizes.line))
+        .seen_if(free_line(load).map(Evidence::line))
+        .fix_all(fixes(load))
+}
+
+fn free_line(load: &LoadFacts) -> Option<LineId> {
+    let estimate = load.load.estimate.as_ref().map(|e| e.line);
+    estimate.or(load.load.gpu_free.first().map(|g| g.line))
+}
+
+fn fixes(load: &LoadFacts) -> Vec<Fix> {
+    let amd = load.log.devices.iter().any(|d| d.library == Some(LibraryKind::Rocm));
+    let list = if amd {
+        "rocm-smi --showpids --showmeminfo vram"
+    } else {
+        "nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv"
+    };
+    let resident = load
+        .facts()
+        .loads()
+        .any(|l| l.load.index < load.load.index && matches!(l.load.outcome, LoadOutcome::Ready(_)));
+    let mut fixes = vec![Fix::system("see who holds it", list).why(
+        "it lists the programs on the GPU and what each of them holds",
+        "the program that holds the memory",
+    )];
+    fixes.push(
+        Fix::system("load anew", "end that program or limit its memory, then load the model again")
+            .why("layers are placed by what is free at that moment", "more layers offloaded"),
+    );
+    if resident {
+        fixes.push(Fix::system("ollama ps", "ollama ps; ollama stop MODEL").why(
+            "earlier models of this server hold memory as well until they are unloaded",
+            "one model in the list",
+        ));
+    }
+    fixes
+}
