@@ -55,7 +55,6 @@ const NOTICES: &[&str] = &[
     "gpu-alloc-failed",
     "tensor-alloc-failed",
     "kv-alloc-failed",
-    "model-alloc-failed",
     "compute-buffers-failed",
     "gpu-memory-exhausted",
 ];
@@ -151,13 +150,16 @@ impl<'a> Facts<'a> {
     }
 
     fn oom_part(&self, load: Option<&LoadFacts>) -> OomPart {
-        if self.any_notice(&["compute-alloc-failed", "compute-buffers-failed"]).is_some() {
+        let message = load.and_then(LoadFacts::failed).map_or("", |(_, m)| m);
+        if self.any_notice(&["compute-alloc-failed", "compute-buffers-failed"]).is_some()
+            || message.contains("allocate compute")
+        {
             return OomPart::Compute;
         }
-        if self.notice("kv-alloc-failed").is_some() {
+        if self.notice("kv-alloc-failed").is_some() || message.contains("kv cache") {
             return OomPart::Kv;
         }
-        if self.notice("model-alloc-failed").is_some() {
+        if message.contains("loading model") || message.contains("unable to allocate") {
             return OomPart::Weights;
         }
         // Tensors in one range are weights until a context is being made, then the cache.
