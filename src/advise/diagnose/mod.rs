@@ -22,6 +22,7 @@ pub use facts::{
     WhatIf,
 };
 pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Severity};
+pub use knobs::{Form, forms};
 pub use rank::{Diagnosis, diagnose};
 pub use registry::RULES;
 pub use rule::{Doc, NeedMore, Rule, Verdict};

@@ -1,6 +1,8 @@
 //! From a session and its diagnosis to the document.
 
-use crate::advise::diagnose::{Diagnosis, Evidence, Finding, Fix, FixTarget, Kind, Severity};
+use crate::advise::diagnose::{
+    Diagnosis, Evidence, Finding, Fix, FixTarget, Kind, Severity, forms,
+};
 use crate::app::report::document::{self as doc, REPORT_SCHEMA, Source, SourceKind, Verdict};
 use crate::observe::logs::{
     BufferKind, Device, Engine, FlashAttention, LineId, Load, LoadOutcome, LogSession, Spread,
@@ -83,7 +85,7 @@ fn finding(session: &LogSession, finding: &Finding, cause: Option<&str>) -> doc:
         title: finding.title.clone(),
         explanation: finding.explanation.clone(),
         evidence: finding.evidence.iter().map(|e| evidence(session, e)).collect(),
-        fixes: finding.fixes.iter().map(fix).collect(),
+        fixes: finding.fixes.iter().map(|f| fix(session, f)).collect(),
         follows_from: cause.map(ToString::to_string),
     }
 }
@@ -99,7 +101,16 @@ fn evidence(session: &LogSession, evidence: &Evidence) -> doc::Evidence {
     doc::Evidence { source: "log".to_string(), line: line.map(|l| l.0), text }
 }
 
-fn fix(fix: &Fix) -> doc::Fix {
+fn fix(session: &LogSession, fix: &Fix) -> doc::Fix {
+    let os = session.os.as_ref().map(|o| o.value.as_str());
+    let mut written = forms(fix, session.engine, os);
+    // A flag and a command are already what a person types.
+    if matches!(fix.target, FixTarget::Flag | FixTarget::System) {
+        written.clear();
+    }
+    let written = written
+        .into_iter()
+        .map(|(form, text)| doc::FixForm { label: form.name().to_string(), text });
     let target = match fix.target {
         FixTarget::Env => "env",
         FixTarget::Option => "option",
@@ -113,7 +124,7 @@ fn fix(fix: &Fix) -> doc::Fix {
         value: fix.value.clone(),
         reason: fix.reason.clone(),
         expected: fix.expected.clone(),
-        forms: Vec::new(),
+        forms: written.collect(),
     }
 }
 

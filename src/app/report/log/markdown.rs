@@ -7,6 +7,9 @@ use crate::app::report::document::Finding;
 use super::document::LogReport;
 use super::prose;
 
+/// Ways to write down the first fix of a finding.
+const FORMS_SHOWN: usize = 3;
+
 /// The report as Markdown.
 pub fn log_markdown(report: &LogReport) -> String {
     let mut out = String::new();
@@ -47,7 +50,7 @@ fn finding(out: &mut String, finding: &Finding) {
         }
         out.push_str("```\n\n");
     }
-    for fix in &finding.fixes {
+    for (i, fix) in finding.fixes.iter().enumerate() {
         let _ = write!(out, "- **{}**", prose::instruction(fix));
         if !fix.reason.is_empty() {
             let _ = write!(out, ": {}", fix.reason);
@@ -56,7 +59,7 @@ fn finding(out: &mut String, finding: &Finding) {
             let _ = write!(out, "; expect {}", fix.expected);
         }
         out.push('\n');
-        for form in &fix.forms {
+        for form in fix.forms.iter().take(if i == 0 { FORMS_SHOWN } else { 0 }) {
             let text = form.text.replace('\n', "\n  ");
             let _ = writeln!(out, "\n  {}:\n\n  ```\n  {text}\n  ```", form.label);
         }

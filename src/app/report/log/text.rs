@@ -12,6 +12,9 @@ use super::prose;
 /// Evidence lines of one finding that are printed; the document has all.
 const EVIDENCE_SHOWN: usize = 6;
 
+/// Ways to write down a fix that are printed.
+const FORMS_SHOWN: usize = 3;
+
 /// Characters of an evidence line that are printed.
 const EVIDENCE_WIDTH: usize = 180;
 
@@ -67,7 +70,8 @@ fn finding(out: &mut String, label: &str, finding: &Finding, style: Style) {
     for (i, fix) in finding.fixes.iter().enumerate() {
         let word = if i == 0 { "fix" } else { "or" };
         let _ = writeln!(out, "  {} {}", style.dim(word), wrap(&fix_sentence(fix), "      "));
-        for form in &fix.forms {
+        // The first fix is the one to try: it is written out, the others can be had as JSON.
+        for form in fix.forms.iter().take(if i == 0 { FORMS_SHOWN } else { 0 }) {
             let _ = writeln!(out, "      {}", style.dim(&form.label));
             for line in form.text.lines() {
                 let _ = writeln!(out, "        {line}");
