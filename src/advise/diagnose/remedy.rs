@@ -10,21 +10,32 @@ use crate::observe::logs::{Engine, LibraryKind, Version};
 /// Give a container its NVIDIA GPUs.
 pub(super) fn container_nvidia() -> Vec<Fix> {
     vec![
-        Fix::system("container", "docker run --gpus=all -v ollama:/root/.ollama -p 11434:11434 ollama/ollama")
-            .why(
-                "without --gpus no device and no driver library is passed into the container",
-                "`docker exec CONTAINER nvidia-smi` lists the GPU",
-            ),
         Fix::system(
-            "compose",
-            "deploy: { resources: { reservations: { devices: [ { driver: nvidia, count: all, capabilities: [gpu] } ] } } }",
+            "container",
+            "docker run --gpus=all -v ollama:/root/.ollama -p 11434:11434 ollama/ollama",
         )
         .why(
-            "the same for a compose file; NVIDIA_VISIBLE_DEVICES in the environment alone passes nothing",
+            "without --gpus no device and no driver library is passed into the container",
+            "`docker exec CONTAINER nvidia-smi` lists the GPU",
+        ),
+        Fix::system(
+            "compose",
+            "deploy: { resources: { reservations: { devices: [ { driver: nvidia, count: all, \
+                capabilities: [gpu] } ] } } }",
+        )
+        .why(
+            "the same for a compose file; NVIDIA_VISIBLE_DEVICES in the environment alone passes \
+                nothing",
             "`inference compute` in the log names the GPU",
         ),
-        Fix::system("toolkit", "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker")
-            .why("docker needs the NVIDIA container toolkit and its runtime", "`docker run --rm --gpus=all ubuntu nvidia-smi` works"),
+        Fix::system(
+            "toolkit",
+            "sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker",
+        )
+        .why(
+            "docker needs the NVIDIA container toolkit and its runtime",
+            "`docker run --rm --gpus=all ubuntu nvidia-smi` works",
+        ),
     ]
 }
 
@@ -32,21 +43,28 @@ pub(super) fn container_nvidia() -> Vec<Fix> {
 pub(super) fn container_amd() -> Fix {
     Fix::system(
         "container",
-        "docker run --device /dev/kfd --device /dev/dri -v ollama:/root/.ollama -p 11434:11434 ollama/ollama:rocm",
+        "docker run --device /dev/kfd --device /dev/dri -v ollama:/root/.ollama -p 11434:11434 \
+            ollama/ollama:rocm",
     )
     .why(
-        "ROCm reaches the GPU through /dev/kfd and /dev/dri, which a container does not have by itself",
+        "ROCm reaches the GPU through /dev/kfd and /dev/dri, which a container does not have by \
+            itself",
         "`ls -l /dev/kfd /dev/dri` inside the container shows both",
     )
 }
 
 /// Load NVIDIA's module for compute anew.
 pub(super) fn reload_uvm() -> Fix {
-    Fix::system("reload nvidia_uvm", "sudo systemctl stop ollama; sudo rmmod nvidia_uvm; sudo modprobe nvidia_uvm; sudo systemctl start ollama")
-        .why(
-            "CUDA answers 999 while the module's state is stale; rmmod works only when no program holds the GPU",
-            "`inference compute` in the log names the GPU again",
-        )
+    Fix::system(
+        "reload nvidia_uvm",
+        "sudo systemctl stop ollama; sudo rmmod nvidia_uvm; sudo modprobe nvidia_uvm; sudo \
+            systemctl start ollama",
+    )
+    .why(
+        "CUDA answers 999 while the module's state is stale; rmmod works only when no program \
+            holds the GPU",
+        "`inference compute` in the log names the GPU again",
+    )
 }
 
 /// The oldest NVIDIA driver that the engine's CUDA libraries run with, in words.
@@ -79,36 +97,63 @@ pub(super) fn update_nvidia_driver(facts: &Facts, needed: Option<&str>) -> Fix {
 pub(super) fn reinstall(facts: &Facts) -> Vec<Fix> {
     if facts.log.engine == Engine::LlamaCpp {
         return vec![
-            Fix::system("build with CUDA", "cmake -B build -DGGML_CUDA=ON && cmake --build build --config Release -j")
-                .why("the build decides which GPUs can be used; -DGGML_VULKAN=ON and -DGGML_HIP=ON are the others", "`llama-server --list-devices` lists the GPU"),
-            Fix::system("python", "CMAKE_ARGS=\"-DGGML_CUDA=on\" pip install --force-reinstall --no-cache-dir llama-cpp-python")
-                .why("the package from PyPI is built for the CPU alone", "the log of a load names CUDA0"),
+            Fix::system(
+                "build with CUDA",
+                "cmake -B build -DGGML_CUDA=ON && cmake --build build --config Release -j",
+            )
+            .why(
+                "the build decides which GPUs can be used; -DGGML_VULKAN=ON and -DGGML_HIP=ON are \
+                    the others",
+                "`llama-server --list-devices` lists the GPU",
+            ),
+            Fix::system(
+                "python",
+                "CMAKE_ARGS=\"-DGGML_CUDA=on\" pip install --force-reinstall --no-cache-dir \
+                    llama-cpp-python",
+            )
+            .why(
+                "the package from PyPI is built for the CPU alone",
+                "the log of a load names CUDA0",
+            ),
         ];
     }
     let windows = facts.runs_on("windows") == Some(true);
-    let amd = facts.gpus().any(|d| d.library == Some(LibraryKind::Rocm));
+    let rocm = ["rocm-library-missing", "rocm-library-unusable", "rocm-no-device", "kfd-missing"];
+    let amd = facts.gpus().any(|d| d.library == Some(LibraryKind::Rocm))
+        || facts.any_notice(&rocm).is_some();
+    let loaded = if amd {
+        "`load_backend: loaded ROCm backend` in the log"
+    } else {
+        "`load_backend: loaded CUDA backend` in the log"
+    };
     let mut fixes = Vec::new();
     if windows {
-        fixes.push(Fix::system("reinstall", "run OllamaSetup.exe again; %LOCALAPPDATA%\\Programs\\Ollama\\lib\\ollama must hold a folder like cuda_v12").why(
-            "the runner loads ggml-cuda.dll or ggml-hip.dll from there",
-            "`load_backend: loaded CUDA backend` in the log",
-        ));
+        fixes.push(
+            Fix::system(
+                "reinstall",
+                "run OllamaSetup.exe again; %LOCALAPPDATA%\\Programs\\Ollama\\lib\\ollama must \
+                    hold a folder like cuda_v12",
+            )
+            .why("the runner loads ggml-cuda.dll or ggml-hip.dll from there", loaded),
+        );
     } else if facts.host() == Host::Container {
         let image = if amd { "ollama/ollama:rocm" } else { "ollama/ollama" };
-        fixes.push(Fix::system("image", format!("docker pull {image}")).why(
-            "the published image holds the libraries",
-            "`load_backend: loaded CUDA backend` in the log, or ROCm",
-        ));
+        fixes.push(
+            Fix::system("image", format!("docker pull {image}"))
+                .why("the published image holds the libraries", loaded),
+        );
     } else {
         let archive = if amd {
             "ollama-linux-amd64-rocm.tgz (or .tar.zst)"
         } else {
             "ollama-linux-amd64.tgz (or .tar.zst)"
         };
-        fixes.push(Fix::system("reinstall", "curl -fsSL https://ollama.com/install.sh | sh").why(
-            "it puts the binary and lib/ollama with the GPU libraries side by side",
-            "`load_backend: loaded CUDA backend` in the log, or ROCm",
-        ));
+        fixes.push(
+            Fix::system("reinstall", "curl -fsSL https://ollama.com/install.sh | sh").why(
+                "it puts the binary and lib/ollama with the GPU libraries side by side",
+                loaded,
+            ),
+        );
         fixes.push(
             Fix::system(
                 "distribution package",
@@ -123,10 +168,19 @@ pub(super) fn reinstall(facts: &Facts) -> Vec<Fix> {
                 "libggml-cuda.so or libggml-hip.so lies under the library folder",
             ),
         );
-        fixes.push(Fix::system("without root", format!("unpack the whole archive {archive}, not only bin/ollama: lib/ollama must lie beside bin")).why(
-            "the server looks for ../lib/ollama next to its binary",
-            "`ls PREFIX/lib/ollama` shows cuda_v12 or rocm",
-        ));
+        fixes.push(
+            Fix::system(
+                "without root",
+                format!(
+                    "unpack the whole archive {archive}, not only bin/ollama: lib/ollama must lie \
+                        beside bin"
+                ),
+            )
+            .why(
+                "the server looks for ../lib/ollama next to its binary",
+                "`ls PREFIX/lib/ollama` shows cuda_v12 or rocm",
+            ),
+        );
     }
     fixes
 }

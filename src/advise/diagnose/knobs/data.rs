@@ -200,7 +200,16 @@ impl Knobs {
         self.settings.iter().filter(move |s| s.kind == kind)
     }
 
-    /// Whether newer builds of llama.cpp know a flag; `Some(false)` for one that only older ones do.
+    /// Names of the GPU libraries that a release has, those of boards left out.
+    pub fn gpu_libraries(&self, at: Version, windows: bool) -> Vec<&str> {
+        let other = if windows { "rocm_v7_2" } else { "rocm_v7_1" };
+        let known = self.libraries.iter().filter(|l| l.gpu && l.known_by(at));
+        let names = known.map(|l| l.name.as_str());
+        names.filter(|n| *n != other && !n.contains("jetpack")).collect()
+    }
+
+    /// Whether newer builds of llama.cpp know a flag; `Some(false)` for one that only older ones
+    /// do.
     pub fn knows_flag(&self, flag: &str) -> Option<bool> {
         if let Some(setting) = self.find(SettingKind::Flag, flag) {
             return Some(!setting.gone);

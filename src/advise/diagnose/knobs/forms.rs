@@ -77,11 +77,13 @@ fn environment(fix: &Fix, engine: Engine, os: Option<&str>) -> Vec<(Form, String
     let service = engine == Engine::Ollama;
     let systemd = if unset {
         format!(
-            "sudo systemctl edit ollama    # remove the line with {name}\nsudo systemctl restart ollama"
+            "sudo systemctl edit ollama    # remove the line with {name}\nsudo systemctl restart \
+                ollama"
         )
     } else {
         format!(
-            "sudo systemctl edit ollama\n[Service]\nEnvironment=\"{name}={value}\"\nsudo systemctl restart ollama"
+            "sudo systemctl edit ollama\n[Service]\nEnvironment=\"{name}={value}\"\nsudo \
+                systemctl restart ollama"
         )
     };
     let compose = if unset {
@@ -91,7 +93,8 @@ fn environment(fix: &Fix, engine: Engine, os: Option<&str>) -> Vec<(Form, String
     };
     let power_shell = if unset {
         format!(
-            "[Environment]::SetEnvironmentVariable('{name}', $null, 'User')    # then restart Ollama"
+            "[Environment]::SetEnvironmentVariable('{name}', $null, 'User')    # then restart \
+                Ollama"
         )
     } else {
         format!("setx {name} \"{value}\"    # then quit Ollama in the tray and start it again")

@@ -90,8 +90,9 @@ fn judge(setting: &Setting, value: &str, version: Option<Version>) -> Option<Fau
     }
 }
 
-/// `OLLAMA_LLM_LIBRARY`: from 0.12.4 on, a name that is not a folder skips every GPU library without
-/// a word; before, it was ignored; in both, the name of a CPU library works and uses no GPU.
+/// `OLLAMA_LLM_LIBRARY`: from 0.12.4 on, a name that is not a folder skips every GPU library
+/// without a word; before, it was ignored; in both, the name of a CPU library works and uses no
+/// GPU.
 fn judge_library(value: &str, version: Option<Version>) -> Option<Fault> {
     if value.starts_with("cpu") {
         return Some(Fault::NoGpu(format!("{value} is a library for the CPU alone")));

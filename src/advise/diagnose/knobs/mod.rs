@@ -1,9 +1,9 @@
 //! Settings that engines know, by version: what lint and fixes are looked up in.
 //!
 //! The data is `profiles/engines/settings-*.toml`. Nothing here knows a rule; a fix that names a
-//! setting is made by `choose`, a setting that somebody made is judged by `lint`, and `forms` writes
-//! a fix down as a person needs it. Invariant: a name is never guessed: what is not in the data is
-//! unknown, and a version that the data does not bound is not judged.
+//! setting is made by `choose`, a setting that somebody made is judged by `lint`, and `forms`
+//! writes a fix down as a person needs it. Invariant: a name is never guessed: what is not in the
+//! data is unknown, and a version that the data does not bound is not judged.
 
 mod choose;
 mod data;

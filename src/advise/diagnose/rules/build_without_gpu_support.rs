@@ -110,8 +110,8 @@ fn found(facts: &Facts, confidence: f64, line: LineId, said: &str) -> Finding {
     let mut finding = Finding::problem(ID, Impact::NoGpu, confidence, title)
         .because(
             "Which devices can be used is decided when the program is built, or when a package is \
-             chosen. Without a GPU backend, layers that are asked for with -ngl or num_gpu stay on \
-             the CPU, and the program goes on without an error.",
+                chosen. Without a GPU backend, layers that are asked for with -ngl or num_gpu \
+                stay on the CPU, and the program goes on without an error.",
         )
         .seen(Evidence::said(line, said))
         .seen_if(facts.cpu_only_load().map(|l| Evidence::line(l.weights_line())))
@@ -121,7 +121,7 @@ fn found(facts: &Facts, confidence: f64, line: LineId, said: &str) -> Finding {
             Fix::system(
                 "download another archive",
                 "take the release archive with cuda, vulkan, hip or sycl in its name; for an \
-                 integrated GPU the one with vulkan",
+                    integrated GPU the one with vulkan",
             )
             .why(
                 "the one named cpu has no other backend",

@@ -1,4 +1,5 @@
-//! `container-gpu-lost-cgroup`: the container lost the permission to open the GPU's devices while it ran.
+//! `container-gpu-lost-cgroup`: the container lost the permission to open the GPU's devices while
+//! it ran.
 
 use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
@@ -45,10 +46,11 @@ fn check(facts: &Facts) -> Verdict {
         "the container may not open the GPU's devices any more",
     )
     .because(format!(
-        "{what} means that the device files may not be opened. On the host that does not happen by \
-         itself; in a container it does when systemd reloads its units (`systemctl daemon-reload`, \
-         package updates): docker with the systemd cgroup driver then loses the rules that let the \
-         container use the GPU. Models that are loaded keep working, new ones do not."
+        "{what} means that the device files may not be opened. On the host that does not happen \
+            by itself; in a container it does when systemd reloads its units (`systemctl \
+            daemon-reload`, package updates): docker with the systemd cgroup driver then loses \
+            the rules that let the container use the GPU. Models that are loaded keep working, \
+            new ones do not."
     ))
     .seen(Evidence::line(notice.first))
     .seen_if(facts.no_gpu_line().filter(|l| *l > notice.first).map(Evidence::line))
@@ -60,8 +62,7 @@ fn check(facts: &Facts) -> Verdict {
         Fix::system(
             "keep it from coming back",
             "add \"exec-opts\": [\"native.cgroupdriver=cgroupfs\"] to /etc/docker/daemon.json, \
-                then \
-             sudo systemctl restart docker",
+                then sudo systemctl restart docker",
         )
         .why(
             "systemd then does not manage the devices of containers",

@@ -25,7 +25,7 @@ pub(crate) static RULE: Rule = Rule {
         example: r#"level=INFO source=gpu.go:377 msg="no compatible GPUs were discovered"
 level=INFO source=types.go:130 msg="inference compute" id=0 library=cpu"#,
     },
-    follows_from: &[],
+    follows_from: &["invalid-library-override", "setting-disables-gpu"],
     check,
 };
 
@@ -65,8 +65,8 @@ fn found(facts: &Facts, confidence: f64, evidence: Evidence, amd: bool) -> Findi
             in"
     };
     let why = "The engine found no driver library and no device, and that is no error to it: it \
-               then computes on the CPU. In a container this means that the GPU was not passed in. \
-               Outside of one, the driver is not installed or not running.";
+        then computes on the CPU. In a container this means that the GPU was not passed in. \
+        Outside of one, the driver is not installed or not running.";
     let found = Finding::problem(ID, Impact::NoGpu, confidence, title).because(why).seen(evidence);
     let found = found.seen_if(facts.no_gpu_line().map(Evidence::line));
     let check = Fix::system(

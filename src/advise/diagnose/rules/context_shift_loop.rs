@@ -54,9 +54,9 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(format!(
         "Each time, the older half of what is in the context is dropped and generation goes on; \
-         {in_one} time(s) within one request. The model then no longer sees the beginning. An \
-         answer that goes on so long usually does not end by itself: a missing end token in the \
-         template, or no limit."
+            {in_one} time(s) within one request. The model then no longer sees the beginning. An \
+            answer that goes on so long usually does not end by itself: a missing end token in \
+            the template, or no limit."
     ))
     .seen(Evidence::line(worst.line))
     .seen_if(facts.notice("token-repeat-limit").map(|n| Evidence::line(n.first)));

@@ -3,6 +3,7 @@
 use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::observe::logs::LineId;
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -34,14 +35,28 @@ fn check(facts: &Facts) -> Verdict {
         facts.notice("cpu-no-vector-extensions").filter(|_| facts.without_gpu().is_some())
     {
         (n, Impact::NoGpu, 0.8)
-    } else if let Some(n) = facts.notice("illegal-instruction") {
+    } else if let Some(line) = illegal_instruction(facts) {
         // AVX2, AVX-512 or F16C can be what is missing as well; the cure is the same.
-        (n, Impact::Failure, 0.75)
+        return found(facts, line, "", Impact::Failure, 0.75).into();
     } else {
         return Verdict::Clear;
     };
-    let detected = notice.fields.get("detected").map(|d| format!(" (it has {d})"));
-    let detected = detected.unwrap_or_default();
+    let detected = notice.fields.get("detected").map_or("", String::as_str);
+    found(facts, notice.first, detected, impact, confidence).into()
+}
+
+/// The line that says that the runner met an instruction that the CPU does not have.
+fn illegal_instruction(facts: &Facts) -> Option<LineId> {
+    let failed = facts.loads().find_map(|l| {
+        let (line, why) = l.failure()?;
+        why.contains("illegal instruction").then_some(line)
+    });
+    facts.notice("illegal-instruction").map(|n| n.first).or(failed)
+}
+
+fn found(facts: &Facts, line: LineId, detected: &str, impact: Impact, confidence: f64) -> Finding {
+    let detected =
+        if detected.is_empty() { String::new() } else { format!(" (it has {detected})") };
     let title = if impact == Impact::Failure {
         "the runner uses instructions that this CPU does not have".to_string()
     } else {
@@ -49,12 +64,11 @@ fn check(facts: &Facts) -> Verdict {
     };
     Finding::problem(ID, impact, confidence, title)
         .because(
-            "GPU runners of this release are built with AVX for the part that stays on the CPU, so \
-             without AVX none of them can run. The GPU and its driver are not the problem. A \
-             virtual \
-             machine often hides AVX although the host has it.",
+            "GPU runners of this release are built with AVX for the part that stays on the CPU, \
+                so without AVX none of them can run. The GPU and its driver are not the problem. \
+                A virtual machine often hides AVX although the host has it.",
         )
-        .seen(Evidence::line(notice.first))
+        .seen(Evidence::line(line))
         .seen_if(facts.no_gpu_line().map(Evidence::line))
         .fix(
             Fix::system(
@@ -76,9 +90,8 @@ fn check(facts: &Facts) -> Verdict {
             Fix::system(
                 "build without AVX",
                 "cmake -B build -DGGML_CUDA=ON -DGGML_NATIVE=OFF -DGGML_AVX=OFF -DGGML_AVX2=OFF \
-                 -DGGML_FMA=OFF -DGGML_F16C=OFF",
+                    -DGGML_FMA=OFF -DGGML_F16C=OFF",
             )
             .why("the part on the CPU is slower, the GPU's is not", "the runner starts"),
         )
-        .into()
 }

@@ -43,7 +43,9 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "discovery-crashed";
 
 fn check(facts: &Facts) -> Verdict {
-    let Some(notice) = facts.notice("discovery-failed") else { return Verdict::Clear };
+    let Some(notice) = facts.notice("discovery-failed") else {
+        return filtered(facts).into();
+    };
     let error = notice.fields.get("error").map_or("", String::as_str);
     if ["timeout", "deadline", "timed out"].iter().any(|t| error.contains(t)) {
         return Verdict::Clear;
@@ -52,8 +54,8 @@ fn check(facts: &Facts) -> Verdict {
     Finding::problem(ID, impact, 0.6, format!("the search for GPUs failed: {error}"))
         .because(
             "Ollama lists the GPUs in a process of its own, once for each library. This process \
-             ended before it answered, so the GPUs of that library are not used. A crash there is \
-             usually one of the driver, or a library that does not fit it.",
+                ended before it answered, so the GPUs of that library are not used. A crash there \
+                is usually one of the driver, or a library that does not fit it.",
         )
         .seen(Evidence::line(notice.first))
         .seen_if(facts.no_gpu_line().map(Evidence::line))
@@ -69,4 +71,39 @@ fn check(facts: &Facts) -> Verdict {
             .why("what fails there fails in the engine too", "the GPU is listed"),
         )
         .into()
+}
+
+/// A GPU that was listed and then did not start with any of the libraries.
+fn filtered(facts: &Facts) -> Option<Finding> {
+    let notice = facts.notice("device-filtered")?;
+    let line = facts.no_gpu_line().filter(|_| facts.gpus().next().is_none())?;
+    let library = notice.fields.get("library").map_or("", String::as_str);
+    let finding = Finding::problem(
+        ID,
+        Impact::NoGpu,
+        0.6,
+        format!("a GPU was listed, but the {library} library did not start on it"),
+    )
+    .because(
+        "Ollama starts every library on every GPU that it lists, and leaves out those on which \
+            that fails. None was left. Usual reasons: the GPU is older than the library supports, \
+            the driver is older than the library needs, or the GPU's memory is full.",
+    )
+    .seen(Evidence::line(notice.first))
+    .seen(Evidence::line(line));
+    Some(
+        finding
+            .fix(fix_env(facts.version(), "OLLAMA_DEBUG", "2").why(
+                "the library's own message about why it did not start is then in the log",
+                "a line of ggml_cuda_init or of ROCm",
+            ))
+            .fix(
+                Fix::system(
+                    "see the GPU and its driver",
+                    "nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.used \
+                        --format=csv",
+                )
+                .why("compute capability and driver version decide which library can start", ""),
+            ),
+    )
 }

@@ -23,7 +23,13 @@ pub(crate) static RULE: Rule = Rule {
             one library when another one hangs (OLLAMA_LLM_LIBRARY=cuda_v13, OLLAMA_VULKAN=0).",
         example: r#"msg="failure during GPU discovery" OLLAMA_LIBRARY_PATH="[...]" extra_envs=map[] error="failed to finish discovery before timeout""#,
     },
-    follows_from: &[],
+    follows_from: &[
+        "container-gpu-lost-cgroup",
+        "driver-container-mismatch",
+        "driver-not-loaded",
+        "driver-state-lost-after-suspend",
+        "gpu-hardware-error",
+    ],
     check,
 };
 
@@ -57,9 +63,9 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(
         "Ollama starts a process that loads each GPU library and lists its devices, and stops it \
-         when it takes too long. The libraries may be slow to load (cold disk, virus scan, a \
-         container that starts while the host is busy) or the driver slow to wake the GPU. It is \
-         not repeated: until the server is started anew everything runs on the CPU.",
+            when it takes too long. The libraries may be slow to load (cold disk, virus scan, a \
+            container that starts while the host is busy) or the driver slow to wake the GPU. It \
+            is not repeated: until the server is started anew everything runs on the CPU.",
     )
     .seen(Evidence::line(notice.first))
     .seen_if(took.map(|(n, _)| Evidence::line(n.first)))

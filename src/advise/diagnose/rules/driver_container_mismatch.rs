@@ -1,4 +1,5 @@
-//! `driver-container-mismatch`: the kernel's driver and the libraries that talk to it do not belong together.
+//! `driver-container-mismatch`: the kernel's driver and the libraries that talk to it do not belong
+//! together.
 
 use crate::advise::diagnose::facts::{Facts, Host};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
@@ -55,13 +56,13 @@ fn check(facts: &Facts) -> Verdict {
     };
     let why = if compat {
         "The process loads a libcuda from another driver version than the kernel's and asks for \
-         forward compatibility, which this card does not offer. That happens when an image brings \
-         its own driver libraries (cuda-compat), or when the container toolkit still mounts those \
-         of the driver before an update."
+            forward compatibility, which this card does not offer. That happens when an image \
+            brings its own driver libraries (cuda-compat), or when the container toolkit still \
+            mounts those of the driver before an update."
     } else {
         "The NVIDIA module that the kernel has loaded and the libraries on disk come from two \
-         driver versions. After an update on the host the old module stays until a reboot; in a \
-         container the toolkit may mount libraries of the version before."
+            driver versions. After an update on the host the old module stays until a reboot; in \
+            a container the toolkit may mount libraries of the version before."
     };
     let mut found = Finding::problem(ID, Impact::NoGpu, 0.93, title)
         .because(why)

@@ -43,7 +43,7 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(
         "No program can reach the GPU while the kernel has no driver for it. After an update of \
-         the kernel the module may not have been built, or Secure Boot may have refused it.",
+            the kernel the module may not have been built, or Secure Boot may have refused it.",
     )
     .seen(Evidence::line(notice.first))
     .seen_if(facts.without_gpu().map(Evidence::line))

@@ -1,4 +1,5 @@
-//! `driver-state-lost-after-suspend`: CUDA fails in a process or a module that was alive before the machine slept.
+//! `driver-state-lost-after-suspend`: CUDA fails in a process or a module that was alive before the
+//! machine slept.
 
 use crate::advise::diagnose::facts::{Facts, Host};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
@@ -75,23 +76,23 @@ fn found(
         (
             "a loaded model lost its GPU: CUDA failed in a process that had worked before",
             "The process had answered, and then a CUDA call failed although nothing was changed. \
-             The usual reason is that the machine slept in between: the driver does not keep the \
-             GPU's memory over a suspend unless it is told to. Kernel lines with `NVRM: Xid` \
-             would point to the hardware instead.",
+                The usual reason is that the machine slept in between: the driver does not keep \
+                the GPU's memory over a suspend unless it is told to. Kernel lines with `NVRM: \
+                Xid` would point to the hardware instead.",
         )
     } else {
         (
             "CUDA does not start: unknown error 999, the driver's state after a suspend",
             "The driver is installed and answers, but its module for compute (nvidia_uvm) is in a \
-             state that it cannot use. That is what is left after a suspend or hibernation. \
-             Until the module is loaded anew, every model runs on the CPU.",
+                state that it cannot use. That is what is left after a suspend or hibernation. \
+                Until the module is loaded anew, every model runs on the CPU.",
         )
     };
     let keep = Fix::system(
         "keep it from coming back",
-        "echo 'options nvidia NVreg_PreserveVideoMemoryAllocations=1' | \
-         sudo tee /etc/modprobe.d/nvidia-power.conf && \
-         sudo systemctl enable nvidia-suspend nvidia-resume nvidia-hibernate",
+        "echo 'options nvidia NVreg_PreserveVideoMemoryAllocations=1' | sudo tee \
+            /etc/modprobe.d/nvidia-power.conf && sudo systemctl enable nvidia-suspend \
+            nvidia-resume nvidia-hibernate",
     )
     .why("the driver then saves the GPU's memory before it sleeps", "models answer after a resume");
     Finding::problem(ID, impact, confidence, title)

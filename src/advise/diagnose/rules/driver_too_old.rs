@@ -43,7 +43,8 @@ fn check(facts: &Facts) -> Verdict {
     if let Some(notice) = facts.notice("cuda-driver-too-old-or-missing") {
         return found(facts, notice, 0.7).into();
     }
-    // A warning that the library for old drivers is chosen; releases 0.7 to 0.11.10 did not ship it.
+    // A warning that the library for old drivers is chosen; releases 0.7 to 0.11.10 did not ship
+    // it.
     let old = facts.notice("cuda-driver-old").filter(|_| facts.without_gpu().is_some());
     old.map(|notice| found(facts, notice, 0.8)).into()
 }
@@ -60,12 +61,12 @@ fn found(facts: &Facts, notice: &Notice, confidence: f64) -> Finding {
     let title = format!("the {vendor} driver{having} is too old for the engine's GPU libraries");
     let why = if amd {
         "Ollama could not load the HIP library of the driver in the version that it was built \
-         with, so AMD GPUs are not used."
+            with, so AMD GPUs are not used."
             .to_string()
     } else {
         format!(
             "The CUDA runtime that comes with the engine refuses this driver{having}. It needs \
-             version {}. Until then every layer is computed on the CPU.",
+                version {}. Until then every layer is computed on the CPU.",
             needed.unwrap_or_else(|| remedy::nvidia_driver_needed(facts))
         )
     };

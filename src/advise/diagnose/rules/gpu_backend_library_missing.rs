@@ -5,7 +5,7 @@ use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::remedy;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
-use crate::observe::logs::{Engine, LibraryKind, LineId};
+use crate::observe::logs::{Engine, LibraryKind, LineId, Notice};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -62,10 +62,7 @@ fn check(facts: &Facts) -> Verdict {
     });
     let without = facts.cpu_only_load().map(|l| l.weights_line());
     if let Some(notice) = broken.filter(|_| !facts.ran_on_gpu()) {
-        let what = notice.fields.get("path").or_else(|| notice.fields.get("library"));
-        let what = what.map(|w| format!(": {w} could not be loaded")).unwrap_or_default();
-        let evidence = vec![Evidence::line(notice.first)];
-        return found(facts, 0.93, &what, evidence, without).into();
+        return broken_library(facts, notice, without).into();
     }
     let gpu = facts.gpus().find(|d| d.library.is_some());
     // Older releases list their runners when they start.
@@ -74,7 +71,7 @@ fn check(facts: &Facts) -> Verdict {
             Evidence::said(list, "only libraries for the CPU are installed"),
             Evidence::said(gpu.line, "the GPU that was found"),
         ];
-        return found(facts, 0.92, "", evidence, without).into();
+        return found(facts, 0.92, evidence, without).into();
     }
     // A load that was planned for a GPU and lies on the CPU.
     if let Some(load) = facts.cpu_only_load() {
@@ -83,7 +80,7 @@ fn check(facts: &Facts) -> Verdict {
             let evidence =
                 vec![Evidence::said(plan, "work was planned for the GPU"), weights(load)];
             let backend = facts.cpu_backend_alone().map(|b| b.0);
-            return found(facts, 0.9, "", evidence, backend).into();
+            return found(facts, 0.9, evidence, backend).into();
         }
     }
     // Nothing but the CPU's backend, by a server that meant to use a GPU.
@@ -98,7 +95,7 @@ fn check(facts: &Facts) -> Verdict {
                 Evidence::said(wanted, "a GPU was found, asked for or planned with"),
             ];
             let confidence = if planned.is_some() { 0.85 } else { 0.7 };
-            found(facts, confidence, "", evidence, without).into()
+            found(facts, confidence, evidence, without).into()
         }
         _ => Verdict::Clear,
     }
@@ -127,13 +124,39 @@ pub(super) fn drives_gpu(path: &str) -> bool {
     known.iter().any(|k| name.contains(k))
 }
 
-fn found(
-    facts: &Facts,
-    confidence: f64,
-    what: &str,
-    evidence: Vec<Evidence>,
-    more: Option<LineId>,
-) -> Finding {
+/// A file that is there and cannot be loaded.
+fn broken_library(facts: &Facts, notice: &Notice, without: Option<LineId>) -> Finding {
+    let path = notice.fields.get("path");
+    let what = path.or_else(|| notice.fields.get("library")).map_or("", String::as_str);
+    let windows =
+        facts.runs_on("windows") == Some(true) || what.to_ascii_lowercase().contains(".dll");
+    let look = if windows {
+        "where.exe cudart64_12.dll cublas64_12.dll    # the CUDA runtime beside the program".into()
+    } else if path.is_some() {
+        format!("ldd {what} | grep 'not found'")
+    } else {
+        format!("ldconfig -p | grep {what}")
+    };
+    Finding::problem(
+        ID,
+        Impact::NoGpu,
+        0.93,
+        format!("{what} could not be loaded, so the GPU is not used"),
+    )
+    .because(
+        "The library that drives the GPU, or one that it needs, is missing or of another version. \
+            The program then goes on with the backend of the CPU.",
+    )
+    .seen(Evidence::line(notice.first))
+    .seen_if(without.map(Evidence::line))
+    .fix(
+        Fix::system("see what is missing", look)
+            .why("what is not found is to be installed, or put on the library path", ""),
+    )
+    .fix_all(remedy::reinstall(facts).into_iter().take(2))
+}
+
+fn found(facts: &Facts, confidence: f64, evidence: Vec<Evidence>, more: Option<LineId>) -> Finding {
     let gpu = facts.gpus().find_map(|d| d.description.as_deref()).unwrap_or("the GPU");
     let amd = facts.gpus().any(|d| d.library == Some(LibraryKind::Rocm));
     let library = if amd { "ggml-hip" } else { "ggml-cuda" };
@@ -144,24 +167,26 @@ fn found(
         ID,
         Impact::NoGpu,
         confidence,
-        format!("the process that computes loaded no GPU library, so {gpu} is not used{what}"),
+        format!("the process that computes loaded no GPU library, so {gpu} is not used"),
     )
     .because(format!(
         "The server sees the GPU through the driver and plans with it, but the work is done by a \
-         library, {library}, which the runner has to find in its own folder. It loaded only the \
-         one for the CPU.{searched} `ollama ps` then still shows the plan, not what happens."
+            library, {library}, which the runner has to find in its own folder. It loaded only \
+            the one for the CPU.{searched} `ollama ps` then still shows the plan, not what \
+            happens."
     ));
     for one in evidence {
         finding = finding.seen(one);
     }
+    let look = if facts.runs_on("windows") == Some(true) {
+        let folder = folder.unwrap_or(r"%LOCALAPPDATA%\Programs\Ollama\lib\ollama");
+        format!("dir /s /b \"{folder}\" | findstr \"ggml-cuda ggml-hip ggml-vulkan\"")
+    } else {
+        let folder = folder.unwrap_or("/usr/lib/ollama /usr/local/lib/ollama");
+        format!("ls -R {folder} | grep -E 'ggml-(cuda|hip|vulkan)'")
+    };
     finding.seen_if(more.map(Evidence::line)).fix_all(remedy::reinstall(facts)).fix(
-        Fix::system(
-            "see what is installed",
-            format!(
-                "ls -R {} | grep -E 'ggml-(cuda|hip|vulkan)'",
-                folder.unwrap_or("/usr/lib/ollama /usr/local/lib/ollama")
-            ),
-        )
-        .why("nothing listed means that the libraries are not there", ""),
+        Fix::system("see what is installed", look)
+            .why("nothing listed means that the libraries are not there", ""),
     )
 }

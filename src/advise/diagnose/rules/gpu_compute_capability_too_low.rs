@@ -101,8 +101,8 @@ fn found(
     )
     .because(format!(
         "A CUDA build carries code for the architectures that it was built for. This one has none \
-         for a GPU{capability}: official builds start at {limit}, or at 7.5 with the CUDA 13 \
-         library."
+            for a GPU{capability}: official builds start at {limit}, or at 7.5 with the CUDA 13 \
+            library."
     ))
     .seen(evidence)
     .seen_if(facts.no_gpu_line().map(Evidence::line));
@@ -129,13 +129,8 @@ fn found(
         .fix(
             Fix::system(
                 "use Vulkan",
-                "a build with -DGGML_VULKAN=ON, or OLLAMA_VULKAN=1 from \
-                0.12.11 on",
+                "a build with -DGGML_VULKAN=ON, or OLLAMA_VULKAN=1 from 0.12.11 on",
             )
-            .why(
-                "Vulkan 1.2 is enough, and many old cards have it",
-                "a Vulkan0 device is \
-                    listed",
-            ),
+            .why("Vulkan 1.2 is enough, and many old cards have it", "a Vulkan0 device is listed"),
         )
 }

@@ -42,8 +42,8 @@ fn check(facts: &Facts) -> Verdict {
     let number = xid.map(|x| format!(" (Xid {x})")).unwrap_or_default();
     Finding::problem(ID, Impact::Failure, confidence, what)
         .because(format!(
-            "The driver logged an error of the GPU{number}, {} time(s). Processes that use the GPU \
-             fail from then on; the engine cannot recover by itself.",
+            "The driver logged an error of the GPU{number}, {} time(s). Processes that use the \
+                GPU fail from then on; the engine cannot recover by itself.",
             notice.count
         ))
         .seen(Evidence::line(notice.first))

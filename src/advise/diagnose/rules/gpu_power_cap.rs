@@ -41,12 +41,11 @@ fn check(facts: &Facts) -> Verdict {
     let power = notice.id == "gpu-sw-power-cap";
     let why = if power {
         "The driver keeps the card within its power limit by lowering the clocks. Under full load \
-         that is usual; it costs speed when the limit was set lower than the card's own, or when \
-         the card is at the limit although the load is light."
+            that is usual; it costs speed when the limit was set lower than the card's own, or \
+            when the card is at the limit although the load is light."
     } else {
         "The card protects itself by lowering its clocks. That is not usual and costs speed as \
-            long \
-         as it lasts."
+            long as it lasts."
     };
     let fix = if power {
         Fix::system("see and raise the limit", "nvidia-smi -q -d POWER; sudo nvidia-smi -pl 350")
@@ -67,8 +66,8 @@ fn check(facts: &Facts) -> Verdict {
     .fix(
         Fix::system(
             "compare",
-            "nvidia-smi \
-            --query-gpu=clocks.sm,clocks.max.sm,power.draw,power.limit --format=csv -l 2",
+            "nvidia-smi --query-gpu=clocks.sm,clocks.max.sm,power.draw,power.limit --format=csv \
+                -l 2",
         )
         .why("a clock far below the maximum during an answer shows what it costs", ""),
     )

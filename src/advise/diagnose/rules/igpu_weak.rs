@@ -55,9 +55,8 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(
         "An answer needs all weights read once per token, and this GPU reads them from the same \
-         memory as the CPU, so it cannot be much faster. With few execution units, or an old \
-         driver, \
-         it is slower. Prompts are bound by arithmetic and usually gain.",
+            memory as the CPU, so it cannot be much faster. With few execution units, or an old \
+            driver, it is slower. Prompts are bound by arithmetic and usually gain.",
     )
     .seen(Evidence::line(device.line))
     .seen(Evidence::line(buffer.line))

@@ -44,20 +44,19 @@ fn check(facts: &Facts) -> Verdict {
         (false, _) => (Impact::Risk, 0.8),
     };
     let at = facts.version().unwrap_or(Version(u32::MAX, 0, 0));
-    let libraries = knobs().libraries.iter().filter(|l| l.gpu && l.known_by(at));
-    let names: Vec<&str> = libraries.map(|l| l.name.as_str()).collect();
+    let names = knobs().gpu_libraries(at, facts.runs_on("windows") == Some(true));
+    let near = names.iter().find(|n| alike(n, value));
     let why = if decides {
         format!(
             "OLLAMA_LLM_LIBRARY={value} selects nothing: this version has {}. The server then \
-                skips \
-             the libraries that drive GPUs, and goes on with the CPU.",
+                skips the libraries that drive GPUs, and goes on with the CPU.",
             names.join(", ")
         )
     } else {
         format!(
             "OLLAMA_LLM_LIBRARY={value} is no library of this version, which has {}. Releases \
-             before 0.12.4 ignore such a value, so it is not why no GPU is used; a newer release \
-             would use no GPU because of it.",
+                before 0.12.4 ignore such a value, so it is not why no GPU is used; a newer \
+                release would use no GPU because of it.",
             names.join(", ")
         )
     };
@@ -75,11 +74,25 @@ fn check(facts: &Facts) -> Verdict {
         "without it the server takes the library that fits the GPU and the driver",
         "`inference compute` in the log names the GPU",
     ))
+    .fix_all(near.map(|name| {
+        Fix::env("OLLAMA_LLM_LIBRARY", (*name).to_string()).why(
+            "the name of this version, where the library must be forced",
+            "the log names the GPU",
+        )
+    }))
     .fix(
         Fix::system("names that can be used", "ls /usr/lib/ollama /usr/local/lib/ollama")
             .why("a name must be that of a folder, letter for letter", ""),
     )
     .into()
+}
+
+/// Whether a value means a library: the same letters before its version, and its digits, if any.
+fn alike(name: &str, value: &str) -> bool {
+    let family = |t: &str| t.chars().take_while(char::is_ascii_alphabetic).collect::<String>();
+    let digits = |t: &str| t.chars().filter(char::is_ascii_digit).collect::<String>();
+    let (known, given) = (digits(name), digits(value));
+    family(name) == family(value) && (given.is_empty() || given.starts_with(&known))
 }
 
 /// The wrong value, and the line that tells it.

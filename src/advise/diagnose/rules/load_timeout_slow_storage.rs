@@ -56,8 +56,7 @@ fn check(facts: &Facts) -> Verdict {
         let gib = |n: u64| n as f64 / (1u64 << 30) as f64;
         format!(
             " The model has {:.1} GiB and the host {:.1} GiB of memory, so pages are read and \
-                dropped \
-             again.",
+                dropped again.",
             gib(b),
             gib(m)
         )
@@ -65,10 +64,8 @@ fn check(facts: &Facts) -> Verdict {
     Finding::problem(ID, Impact::Failure, confidence, title)
         .because(format!(
             "The weights are read from storage while the model loads. The server stops waiting \
-                when \
-             nothing moves for its limit: a slow or network drive, a cold cache, a scanner, or a \
-             host \
-             with less memory than the file.{}",
+                when nothing moves for its limit: a slow or network drive, a cold cache, a \
+                scanner, or a host with less memory than the file.{}",
             ram.unwrap_or_default()
         ))
         .seen(Evidence::line(line))
@@ -82,8 +79,7 @@ fn check(facts: &Facts) -> Verdict {
         .fix(
             Fix::system(
                 "see how fast the storage is",
-                "dd if=MODEL.gguf of=/dev/null bs=16M \
-                status=progress",
+                "dd if=MODEL.gguf of=/dev/null bs=16M status=progress",
             )
             .why("the size of the model divided by this is the least time of a load", ""),
         )

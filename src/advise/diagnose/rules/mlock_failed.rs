@@ -30,16 +30,14 @@ fn check(facts: &Facts) -> Verdict {
     Finding::problem(ID, Impact::Risk, 0.7, "the weights could not be locked in memory")
         .because(
             "The limit for locked memory (RLIMIT_MEMLOCK) is smaller than the model. It runs all \
-                the \
-             same; only when memory gets short may the system page weights out, and answers then \
-             stall.",
+                the same; only when memory gets short may the system page weights out, and \
+                answers then stall.",
         )
         .seen(Evidence::line(notice.first))
         .fix(
             Fix::system(
                 "raise the limit",
-                "ulimit -l unlimited    # service: \
-                LimitMEMLOCK=infinity",
+                "ulimit -l unlimited    # service: LimitMEMLOCK=infinity",
             )
             .why("the whole model can then be locked", "the warning is gone"),
         )

@@ -61,8 +61,8 @@ fn check(facts: &Facts) -> Verdict {
         ),
     )
     .because(
-        "The server keeps as many models as fit. When the next request names another model, one is \
-         unloaded, and it has to be loaded from the beginning when its turn comes again.",
+        "The server keeps as many models as fit. When the next request names another model, one \
+            is unloaded, and it has to be loaded from the beginning when its turn comes again.",
     )
     .seen_if(evicted.map(|n| Evidence::line(n.first)));
     for load in back.iter().take(3) {

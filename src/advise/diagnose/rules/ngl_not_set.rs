@@ -54,10 +54,13 @@ fn check(facts: &Facts) -> Verdict {
     let name = gpu.and_then(|d| d.description.as_deref()).unwrap_or("the GPU");
     let why = if asked.is_some() {
         "The command line asks for 0 layers, so all of them are computed on the CPU."
+    } else if facts.log.engine == Engine::LlamaCpp && facts.version().is_some_and(|v| v.0 >= FITS) {
+        "This build puts as many layers on the GPU as fit unless it is told otherwise, so 0 \
+            layers were asked for: by -ngl 0, by LLAMA_ARG_N_GPU_LAYERS, or by a program around \
+            it."
     } else {
         "The build sees the GPU, but layers go there only when they are asked for. Builds before \
-            the \
-         automatic fit, and bindings, ask for none by themselves."
+            the automatic fit, and bindings, ask for none by themselves."
     };
     let total = layers.total;
     Finding::problem(
@@ -71,7 +74,7 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(format!(
         "{why} A compute buffer on the GPU is still allocated: large batches of a prompt are sent \
-         there, with the weights each time, which is why the GPU is not quite idle."
+            there, with the weights each time, which is why the GPU is not quite idle."
     ))
     .seen(Evidence::line(layers.line))
     .seen(Evidence::line(seen))
@@ -87,8 +90,11 @@ fn check(facts: &Facts) -> Verdict {
     .into()
 }
 
-/// Whether the log has lines of Ollama's server, which decides about layers itself. That a file lies
-/// in its store does not mean that it was Ollama that opened it.
+/// Builds of 2026 fit layers by themselves; the first of them is somewhat older than this.
+const FITS: u32 = 8000;
+
+/// Whether the log has lines of Ollama's server, which decides about layers itself. That a file
+/// lies in its store does not mean that it was Ollama that opened it.
 fn has_server_of_ollama(facts: &Facts) -> bool {
     let log = facts.log;
     let load = |l: &Load| {

@@ -28,7 +28,12 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "ngl-param-misspelled";
 
 fn check(facts: &Facts) -> Verdict {
-    let named = ["binding-parameter-ignored", "invalid-option", "unknown-argument"];
+    let named = [
+        "binding-parameter-ignored",
+        "binding-parameter-refused",
+        "invalid-option",
+        "unknown-argument",
+    ];
     let found = named.iter().find_map(|id| {
         let notice = facts.notice(id)?;
         let name = notice.fields.get("name").or_else(|| notice.fields.get("argument"))?;
@@ -40,7 +45,7 @@ fn check(facts: &Facts) -> Verdict {
         "unknown-argument" => ("--n-gpu-layers (-ngl)", Fix::flag("-ngl", "99")),
         _ => ("n_gpu_layers", Fix::system("use the name", "n_gpu_layers=-1")),
     };
-    let refused = notice.id == "unknown-argument";
+    let refused = ["unknown-argument", "binding-parameter-refused"].contains(&notice.id.as_str());
     let impact = if refused { Impact::Failure } else { Impact::NoGpu };
     // When all layers are on the GPU anyway, the name did no harm.
     if facts.ran_on_gpu() && !refused {
@@ -52,11 +57,14 @@ fn check(facts: &Facts) -> Verdict {
         0.95,
         format!("{name} is no parameter here, so it sets no GPU layers; the name is {right}"),
     )
-    .because(format!(
-        "The program does not know {name} and goes on without it, so the number of layers on the \
-            GPU \
-         is its default."
-    ))
+    .because(if refused {
+        format!("The program does not know {name} and stops.")
+    } else {
+        format!(
+            "The program does not know {name} and goes on without it, so the number of layers on \
+                the GPU is its default."
+        )
+    })
     .seen(Evidence::line(notice.first))
     .seen_if(facts.cpu_only_load().map(|l| Evidence::line(l.weights_line())))
     .fix(fix.why("this name is known", "the line `offloaded N/N layers to GPU`"))

@@ -20,7 +20,11 @@ pub(crate) static RULE: Rule = Rule {
             driver, not nouveau. AMD: ROCm supports some cards only; others work with Vulkan.",
         example: r#"level=INFO source=types.go:60 msg="inference compute" id=cpu library=cpu"#,
     },
-    follows_from: &[],
+    follows_from: &[
+        "invalid-library-override",
+        "setting-disables-gpu",
+        "build-without-gpu-support",
+    ],
     check,
 };
 
@@ -49,9 +53,10 @@ fn check(facts: &Facts) -> Verdict {
         "no GPU was found on this machine, so everything runs on the CPU",
     )
     .because(
-        "The engine looked for the driver libraries of NVIDIA, AMD and Vulkan and found no device. \
-         Either the machine has no GPU that it can use, or the driver is not installed, or the \
-         kernel uses another one (nouveau), or the user of the service may not open the devices.",
+        "The engine looked for the driver libraries of NVIDIA, AMD and Vulkan and found no \
+            device. Either the machine has no GPU that it can use, or the driver is not \
+            installed, or the kernel uses another one (nouveau), or the user of the service may \
+            not open the devices.",
     )
     .seen(Evidence::line(line))
     .seen_if(no_device.map(|n| Evidence::line(n.first)))

@@ -45,9 +45,9 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(format!(
         "The file is read by one thread, so its pages tend to lie on one memory node. Threads of \
-            the \
-         other node read them through the link between both, and the kernel's balancing moves \
-         pages while they are used.{speed} What the CPU computes can gain up to a factor of two."
+            the other node read them through the link between both, and the kernel's balancing \
+            moves pages while they are used.{speed} What the CPU computes can gain up to a factor \
+            of two."
     ))
     .seen(Evidence::line(notice.first))
     .fix(

@@ -60,9 +60,8 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(
         "The display driver works, but CUDA talks to the GPU through a second module, nvidia_uvm, \
-         and its file /dev/nvidia-uvm. It is loaded on demand by privileged programs only, so \
-         after \
-         a boot, or in a container, it can be missing.",
+            and its file /dev/nvidia-uvm. It is loaded on demand by privileged programs only, so \
+            after a boot, or in a container, it can be missing.",
     )
     .seen(Evidence::line(notice.first))
     .seen_if(facts.without_gpu().map(Evidence::line))

@@ -42,9 +42,8 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(
         "Layers with a sliding window or a recurrent state do not keep what is needed to go on \
-            from \
-         an earlier point of the prompt. When the new prompt differs before the last saved point, \
-         all of it is computed again.",
+            from an earlier point of the prompt. When the new prompt differs before the last \
+            saved point, all of it is computed again.",
     )
     .seen(Evidence::line(notice.first))
     .fix(Fix::flag("--swa-full", "").why(
@@ -61,8 +60,7 @@ fn check(facts: &Facts) -> Verdict {
     .fix(
         Fix::system(
             "keep the beginning unchanged",
-            "put what changes (time, ids, search results) \
-            last",
+            "put what changes (time, ids, search results) last",
         )
         .why("everything after the first difference is computed again", ""),
     )

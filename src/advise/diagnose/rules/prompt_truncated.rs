@@ -73,11 +73,20 @@ fn check(facts: &Facts) -> Verdict {
     let impact = if only_refused { Impact::Failure } else { Impact::WrongInput };
     let confidence = if only_refused { 0.9 } else { 0.95 };
     let mut finding = Finding::problem(ID, impact, confidence, title)
-        .because(format!(
-            "{}{slot_note} When a prompt is cut, its middle or its beginning is dropped without a \
-             word to the client, so answers seem to ignore what was sent.",
-            lost.unwrap_or_default().trim_start()
-        ))
+        .because(if only_refused {
+            format!(
+                "The server does not cut prompts by itself: it refuses a request that does not \
+                    fit, with status 400.{slot_note}"
+            )
+        } else {
+            format!(
+                "{}{slot_note} When a prompt is cut, its middle or its beginning is dropped \
+                    without a word to the client, so answers seem to ignore what was sent.",
+                lost.unwrap_or_default()
+            )
+            .trim_start()
+            .to_string()
+        })
         .seen(Evidence::line(line))
         .seen_if(messages.map(|n| Evidence::line(n.first)));
     if let Some(limit) = limited {

@@ -41,12 +41,12 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(format!(
         "{slots} request(s) are computed at a time and up to {queue} wait. More than that are \
-         refused with status 503. They wait for the GPU, they do not load it more."
+            refused with status 503. They wait for the GPU, they do not load it more."
     ))
     .seen(Evidence::line(line))
     .fix(fix_env(facts.version(), "OLLAMA_NUM_PARALLEL", (slots * 2).to_string()).why(
         "several requests share one pass over the weights, so the sum of tokens per second rises; \
-         the cache grows with it",
+            the cache grows with it",
         "fewer requests wait",
     ))
     .fix(

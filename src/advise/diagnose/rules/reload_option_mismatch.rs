@@ -65,7 +65,7 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(format!(
         "Options like num_ctx are fixed when a model is loaded. When a request asks for another \
-         value, the server ends the runner and loads the model anew. Here: {}.",
+            value, the server ends the runner and loads the model anew. Here: {}.",
         what.join(", ")
     ))
     .seen(Evidence::line(before.line))
@@ -147,7 +147,8 @@ fn differences(before: &Load, after: &Load) -> Vec<Change> {
     differ("num_thread", a, b);
     let (a, b) = both(|l| l.requested.main_gpu.map(|s| s.value));
     differ("main_gpu", a, b);
-    // A flag that stands on one command line only; where no command line was logged nothing is known.
+    // A flag that stands on one command line only; where no command line was logged nothing is
+    // known.
     if before.requested.command.is_some() && after.requested.command.is_some() {
         let flag = |on: Option<bool>| Some(on.unwrap_or(false).to_string());
         let lock = |l: &Load| flag(l.requested.mlock.map(|m| m.value));

@@ -39,8 +39,7 @@ fn check(facts: &Facts) -> Verdict {
     let container = Fix::system(
         "container",
         "docker run --device /dev/kfd --device /dev/dri --group-add $(getent group render | cut \
-            -d: -f3) \
-         --group-add video ollama/ollama:rocm",
+            -d: -f3) --group-add video ollama/ollama:rocm",
     )
     .why("the numbers of groups are the host's, their names in the image need not be", "");
     let finding = Finding::problem(
@@ -51,8 +50,7 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(
         "The driver is loaded and the devices exist, but the user that the engine runs as is not \
-            in \
-         the groups that may open them.",
+            in the groups that may open them.",
     )
     .seen(Evidence::line(notice.first))
     .seen_if(facts.no_gpu_line().map(Evidence::line));

@@ -5,7 +5,7 @@ use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::knobs::fix_env;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
-use crate::observe::logs::{Notice, Version};
+use crate::observe::logs::{Engine, Notice, Version};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -100,7 +100,9 @@ fn found(
     supported: &[&str],
     confidence: f64,
 ) -> Finding {
-    let fails = notice.id != "rocm-gfx-unsupported";
+    // rocBLAS ends the program when it has no kernels; discovery only leaves the GPU out.
+    let rocblas = notice.fields.get("library").is_some_and(|l| l.contains("Tensile"));
+    let fails = rocblas || notice.id != "rocm-gfx-unsupported";
     let impact = match (fails, facts.ran_on_gpu()) {
         (true, _) => Impact::Failure,
         (false, true) => Impact::Risk,
@@ -119,8 +121,8 @@ fn found(
         format!("ROCm in this build has no kernels for {name}"),
     )
     .because(format!(
-        "The libraries carry compiled kernels for a list of AMD targets only, and {name} is not on \
-         it.{list} The driver and the card are not at fault."
+        "The libraries carry compiled kernels for a list of AMD targets only, and {name} is not \
+            on it.{list} The driver and the card are not at fault."
     ))
     .seen(Evidence::line(notice.first))
     .seen_if(facts.no_gpu_line().map(Evidence::line));
@@ -134,14 +136,17 @@ fn found(
             ));
         }
     }
-    if let Some(target) = stand_in(gfx, supported) {
+    // The HIP of Windows does not read the variable.
+    let windows = facts.runs_on("windows") == Some(true);
+    if let Some(target) = stand_in(gfx, supported).filter(|_| !windows) {
         let value = dotted(target).unwrap_or_default();
         finding = finding.fix(fix_env(version, "HSA_OVERRIDE_GFX_VERSION", value).why(
             format!("{gfx} then uses the kernels of {target}, of the same generation"),
             "`inference compute` in the log names the GPU; if a load crashes, take it out again",
         ));
     }
-    if facts.ollama_since(Version(0, 30, 0)) != Some(true) {
+    let llama_cpp = facts.log.engine == Engine::LlamaCpp;
+    if facts.ollama_since(Version(0, 30, 0)) != Some(true) && !llama_cpp {
         finding = finding.fix(
             fix_env(version, "OLLAMA_VULKAN", "1")
                 .why("Vulkan does not need kernels for a target", "a Vulkan device in the log"),

@@ -1,6 +1,6 @@
 //! `rocm-runtime-dep-missing`: the ROCm runtime misses a part of itself.
 
-use crate::advise::diagnose::facts::Facts;
+use crate::advise::diagnose::facts::{Facts, Host};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::remedy;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
@@ -60,16 +60,19 @@ fn check(facts: &Facts) -> Verdict {
         Some(l) if l.contains("hip") => "the HIP runtime (hip-runtime-amd)",
         _ => "the ROCm packages that the engine was built with",
     };
+    // In a container the image with ROCm is all that it takes; on a machine it is the other way.
+    let mut engine: Vec<Fix> = remedy::reinstall(facts).into_iter().take(1).collect();
+    let image = if facts.host() == Host::Container { std::mem::take(&mut engine) } else { vec![] };
     Finding::problem(ID, Impact::NoGpu, confidence, what)
         .because(
-            "The driver and the card are fine, but the runtime that compiles and starts kernels \
-             misses one of its parts. It then says that there is no device, and the engine uses \
-             the \
-             CPU.",
+            "The driver and the card are not at fault: the runtime that compiles and starts \
+                kernels misses one of its parts. It then says that there is no device, and the \
+                engine uses the CPU.",
         )
         .seen(Evidence::line(notice.first))
         .seen_if(facts.notice("rocm-no-device").map(|n| Evidence::line(n.first)))
         .seen_if(facts.no_gpu_line().map(Evidence::line))
+        .fix_all(image)
         .fix(Fix::system("install it", format!("install {package} from your distribution")).why(
             "the runtime loads it by name when it starts",
             "`inference compute` in the log names the GPU",
@@ -78,6 +81,6 @@ fn check(facts: &Facts) -> Verdict {
             Fix::system("see what it looks for", "AMD_LOG_LEVEL=4 ollama serve 2>&1 | head -n 60")
                 .why("the runtime then prints every library that it fails to load", ""),
         )
-        .fix_all(remedy::reinstall(facts).into_iter().take(1))
+        .fix_all(engine)
         .into()
 }

@@ -51,9 +51,8 @@ fn check(facts: &Facts) -> Verdict {
     )
     .because(
         "After every token the probabilities of the whole vocabulary are copied to the CPU, and \
-            the \
-         samplers choose from them there. With top_k 0, a grammar or many samplers this takes as \
-         long as the computation itself, and the GPU is idle in that time.",
+            the samplers choose from them there. With top_k 0, a grammar or many samplers this \
+            takes as long as the computation itself, and the GPU is idle in that time.",
     )
     .seen(Evidence::line(request.line))
     .fix(fix.why("only the 40 most likely tokens are looked at", "sampling time falls to a few %"))

@@ -51,8 +51,7 @@ fn check(facts: &Facts) -> Verdict {
     };
     let where_work_is = if whole {
         " All layers are on the GPU, so few threads are needed: only the embedding and the \
-            sampling \
-         are left to the CPU."
+            sampling are left to the CPU."
     } else {
         ""
     };
@@ -63,9 +62,9 @@ fn check(facts: &Facts) -> Verdict {
         format!("{threads} threads on {cores} processors"),
     )
     .because(format!(
-        "The threads of one computation wait for each other after every operation, several hundred \
-         times per token. With {threads} of them on {cores} processors some are always waiting to run at all, \
-         and all others wait for them.{where_work_is}",
+        "The threads of one computation wait for each other after every operation, several \
+            hundred times per token. With {threads} of them on {cores} processors some are always \
+            waiting to run at all, and all others wait for them.{where_work_is}",
     ))
     .seen(Evidence::line(seen.line))
     .seen_if(asked.map(|a| Evidence::line(a.line)))

@@ -87,8 +87,8 @@ fn found(line: LineId, why: &str, confidence: f64) -> Finding {
     // It explains slowness only through what the setting was meant to do, which is not known.
     Finding::problem(ID, Impact::Risk, confidence, format!("a setting has no effect: {why}"))
         .because(
-            "The engine ignores what it does not know or cannot read and goes on with its default, \
-             so what the setting was meant to change is unchanged.",
+            "The engine ignores what it does not know or cannot read and goes on with its \
+                default, so what the setting was meant to change is unchanged.",
         )
         .seen(Evidence::line(line))
 }
