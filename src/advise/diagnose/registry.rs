@@ -71,4 +71,6 @@ pub static RULES: &[&Rule] = &[
     &rules::sampling_dominates::RULE,
     &rules::setting_disables_gpu::RULE,
     &rules::unknown_setting::RULE,
+    &rules::cuda_device_unavailable::RULE,
+    &rules::cuda_kernel_failed::RULE,
 ];

@@ -43,8 +43,15 @@ fn check(facts: &Facts) -> Verdict {
         return Verdict::Clear;
     }
     // A driver library that finds no device: it was mounted without the device files.
-    if let Some(notice) = facts.notice("cuda-no-device").filter(|_| host == Host::Container) {
-        return found(facts, 0.75, Evidence::line(notice.first), false).into();
+    let no_device = facts.any_notice(&["cuda-no-device", "rocm-no-device"]);
+    let others = ["rocm-library-missing", "rocm-library-unusable", "rocm-permission"];
+    if let Some(notice) = no_device.filter(|_| host != Host::Native) {
+        if facts.any_notice(&others).is_some() {
+            return Verdict::Clear;
+        }
+        let confidence = if host == Host::Container { 0.75 } else { 0.5 };
+        let amd = notice.id == "rocm-no-device";
+        return found(facts, confidence, Evidence::line(notice.first), amd).into();
     }
     let Some(line) = facts.no_gpu_line() else { return Verdict::Clear };
     if facts.gpu_error().is_some() || host == Host::Native {

@@ -55,6 +55,9 @@ fn check(facts: &Facts) -> Verdict {
     if super::invalid_library_override::decides(facts) {
         return Verdict::Clear;
     }
+    if let Some(finding) = other_folder(facts) {
+        return finding.into();
+    }
     let broken = facts.any_notice(&["backend-load-failed", "cuda-library-missing"]);
     let broken = broken.filter(|n| {
         let field = |name: &str| n.fields.get(name).map_or("", String::as_str);
@@ -122,6 +125,46 @@ pub(super) fn drives_gpu(path: &str) -> bool {
     let name = path.rsplit(['/', '\\']).next().unwrap_or_default().to_ascii_lowercase();
     let known = ["cuda", "cublas", "cudart", "hip", "rocm", "vulkan", "sycl", "nvrtc", "metal"];
     known.iter().any(|k| name.contains(k))
+}
+
+/// Libraries that were looked for in the wrong place: none at all, or those of another program.
+fn other_folder(facts: &Facts) -> Option<Finding> {
+    if let Some(notice) = facts.notice("no-backends") {
+        let why = "Backends are libraries of their own (libggml-cpu.so, libggml-cuda.so) that are \
+            looked for beside the program. Not even the one of the CPU was found, so nothing can \
+            be loaded.";
+        let title = "no backend library was found, not even that of the CPU";
+        return Some(
+            Finding::problem(ID, Impact::Failure, 0.93, title)
+                .because(why)
+                .seen(Evidence::line(notice.first))
+                .fix(
+                    Fix::system(
+                        "name the folder",
+                        "export GGML_BACKEND_PATH=/path/to/libggml-cuda.so",
+                    )
+                    .why("or put the program and its libraries into one folder", "a model loads"),
+                ),
+        );
+    }
+    let notice = facts.notice("library-in-path").filter(|_| facts.without_gpu().is_some())?;
+    let place = notice.fields.get("location").map_or("", String::as_str);
+    let why = "Another program has put its own copy of ggml on the PATH. Ollama's processes load \
+        that one instead of their own, and it does not drive the GPU.";
+    let title = format!("{place} of another program is loaded instead of Ollama's own library");
+    Some(
+        Finding::problem(ID, Impact::NoGpu, 0.85, title)
+            .because(why)
+            .seen(Evidence::line(notice.first))
+            .seen_if(facts.no_gpu_line().map(Evidence::line))
+            .fix(
+                Fix::system(
+                    "take it off the PATH",
+                    format!("remove the folder of {place} from PATH"),
+                )
+                .why("its own library is then found first", "the log names the GPU"),
+            ),
+    )
 }
 
 /// A file that is there and cannot be loaded.

@@ -10,6 +10,8 @@ pub(super) mod container_no_gpu_access;
 pub(super) mod context_kv_too_large;
 pub(super) mod context_shift_loop;
 pub(super) mod cpu_lacks_avx;
+pub(super) mod cuda_device_unavailable;
+pub(super) mod cuda_kernel_failed;
 pub(super) mod default_context_tier;
 pub(super) mod discovery_crashed;
 pub(super) mod discovery_timeout;

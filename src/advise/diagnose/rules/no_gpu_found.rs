@@ -21,6 +21,7 @@ pub(crate) static RULE: Rule = Rule {
         example: r#"level=INFO source=types.go:60 msg="inference compute" id=cpu library=cpu"#,
     },
     follows_from: &[
+        "gpu-backend-library-missing",
         "invalid-library-override",
         "setting-disables-gpu",
         "build-without-gpu-support",
@@ -35,8 +36,14 @@ fn check(facts: &Facts) -> Verdict {
         return Verdict::Clear;
     }
     let Some(line) = facts.no_gpu_line() else { return Verdict::Clear };
-    let no_device = facts.notice("cuda-no-device");
-    if no_device.is_none() && facts.gpu_error().is_some() {
+    let no_device = facts.any_notice(&["cuda-no-device", "rocm-no-device"]);
+    let others = ["rocm-library-missing", "rocm-library-unusable", "rocm-permission"];
+    let told = if no_device.is_some() {
+        facts.any_notice(&others).is_some()
+    } else {
+        facts.gpu_error().is_some()
+    };
+    if told {
         return Verdict::Clear;
     }
     // Apple's GPUs are always there when the machine has one that can be used.

@@ -32,7 +32,11 @@ fn check(facts: &Facts) -> Verdict {
     if facts.ran_on_gpu() {
         return Verdict::Clear;
     }
-    by_variable(facts).or_else(|| by_layers(facts)).or_else(|| by_visible_devices(facts)).into()
+    by_variable(facts)
+        .or_else(|| by_layers(facts))
+        .or_else(|| by_visible_devices(facts))
+        .or_else(|| by_one_library(facts))
+        .into()
 }
 
 fn by_variable(facts: &Facts) -> Option<Finding> {
@@ -71,6 +75,32 @@ fn by_layers(facts: &Facts) -> Option<Finding> {
     );
     let why = "the request or the Modelfile asks for 0 layers on the GPU";
     Some(found(facts, "num_gpu 0", why, asked.line, 0.85).fix(fix))
+}
+
+/// Only one library is tried, and it found nothing.
+fn by_one_library(facts: &Facts) -> Option<Finding> {
+    let said = facts.any_notice(&["llm-library-override", "library-skipped"])?;
+    let field = |name: &str| said.fields.get(name).map(String::as_str);
+    let value = field("value").or_else(|| field("requested"))?;
+    let cpu = value.starts_with("cpu");
+    let failed = facts.any_notice(&["discovery-failed", "discovery-timed-out"]).is_some();
+    // That the library itself failed is another finding; so is a name that selects nothing.
+    if !cpu && (failed || super::invalid_library_override::decides(facts)) {
+        return None;
+    }
+    if !cpu && (facts.no_gpu_line().is_none() || facts.gpus().next().is_some()) {
+        return None;
+    }
+    let why = if cpu {
+        "this library is for the CPU alone".to_string()
+    } else {
+        format!("only the library {value} is tried, and it found no GPU")
+    };
+    let confidence = if cpu { 0.9 } else { 0.65 };
+    let fix = Fix::env("OLLAMA_LLM_LIBRARY", "")
+        .why("without it every library is tried", "the log names the GPU");
+    let what = format!("OLLAMA_LLM_LIBRARY={value}");
+    Some(found(facts, &what, &why, said.first, confidence).fix(fix))
 }
 
 /// A choice of devices that left none.
