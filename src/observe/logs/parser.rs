@@ -48,6 +48,7 @@ struct Stages {
     counts: LineCounts,
     shapes: Shapes,
     source: u16,
+    in_container: bool,
 }
 
 impl Parser {
@@ -64,6 +65,7 @@ impl Parser {
             counts: LineCounts::default(),
             shapes: Shapes::default(),
             source: 0,
+            in_container: false,
         };
         Self { cutter: Cutter::default(), stages }
     }
@@ -96,10 +98,11 @@ impl Parser {
     /// Ends the log.
     pub fn finish(mut self) -> LogSession {
         self.end_source();
-        let Stages { fold, mut counts, shapes, .. } = self.stages;
+        let Stages { fold, mut counts, shapes, in_container, .. } = self.stages;
         counts.unknown_shapes = shapes.finish();
         let mut session = fold.finish();
         session.counts = counts;
+        session.in_container = in_container;
         session
     }
 
@@ -107,6 +110,7 @@ impl Parser {
         let Self { cutter, stages } = self;
         cutter.finish(|line, after| stages.physical(line, after));
         stages.release(false);
+        stages.in_container |= stages.envelope.container;
         stages.envelope = Envelope::default();
         stages.order = Order::default();
     }

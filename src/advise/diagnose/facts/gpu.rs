@@ -114,8 +114,8 @@ impl<'a> Facts<'a> {
         let (models, host) = (value("OLLAMA_MODELS"), value("OLLAMA_HOST"));
         let paths = self.log.loads.iter().filter_map(|l| l.model.path.as_deref());
         let mut paths = paths.chain([models]);
-        if self.any_notice(&["container-runtime-failed", "container-runtime-without-gpu"]).is_some()
-        {
+        let said = ["container-runtime-failed", "container-runtime-without-gpu"];
+        if self.log.in_container || self.any_notice(&said).is_some() {
             return Host::Container;
         }
         let native = ["/usr/share/ollama/", "/var/lib/ollama", "/home/", "/Users/", "\\Users\\"];
@@ -229,5 +229,8 @@ mod tests {
         );
         assert_eq!(Facts::of_log(&log).host(), Host::Native);
         assert_eq!(Facts::of_log(&LogSession::default()).host(), Host::Unknown);
+        // What stands around the lines counts more than paths that may come from anywhere.
+        log.in_container = true;
+        assert_eq!(Facts::of_log(&log).host(), Host::Container);
     }
 }

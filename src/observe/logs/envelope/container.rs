@@ -23,7 +23,7 @@ fn service(text: &str) -> Stripped {
         return None;
     }
     let len = (bar + 2).min(text.len());
-    Some((len, Told { collected: true, ..Told::default() }))
+    Some((len, Told { collected: true, container: true, ..Told::default() }))
 }
 
 fn bracket(text: &str) -> Stripped {
@@ -34,7 +34,9 @@ fn bracket(text: &str) -> Stripped {
     if !pod && !number {
         return None;
     }
-    Some((len, Told { process: inner.parse().ok(), collected: pod, ..Told::default() }))
+    let told =
+        Told { process: inner.parse().ok(), collected: pod, container: pod, ..Told::default() };
+    Some((len, told))
 }
 
 /// `stderr F ` of the container runtime interface: the length, and whether the line goes on.

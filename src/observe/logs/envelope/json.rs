@@ -34,7 +34,7 @@ fn docker(object: &Map<String, Value>) -> Option<(String, Told)> {
     let line = log.strip_suffix('\n');
     let partial = line.is_none() && log.len() >= PIECE_BYTES;
     let at_ns = string(object, "time").and_then(full_time);
-    let told = Told { at_ns, partial, collected: true, ..Told::default() };
+    let told = Told { at_ns, partial, collected: true, container: true, ..Told::default() };
     Some((clean(line.unwrap_or(log)), told))
 }
 

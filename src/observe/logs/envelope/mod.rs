@@ -30,6 +30,8 @@ pub(super) struct Told {
     pub(super) partial: bool,
     /// Whether a log collector named itself, its host or its unit in the line.
     pub(super) collected: bool,
+    /// Whether a container's runtime, or a viewer of containers, put something around the line.
+    pub(super) container: bool,
 }
 
 /// What a line may lose at once: the length in front, and what that told.
@@ -42,6 +44,8 @@ pub(super) struct Envelope {
     zone_s: i32,
     /// The time of a line of its own, for the line that follows.
     pending_ns: Option<i64>,
+    /// Whether any line so far came out of a container.
+    pub(super) container: bool,
 }
 
 /// Lines of viewers that say nothing but how grave the next one is, or where it went.
@@ -77,6 +81,7 @@ impl Envelope {
             }
         }
         self.lone_time(&mut text, &mut told);
+        self.container |= told.container;
         (text, told)
     }
 
@@ -127,6 +132,7 @@ impl Envelope {
             len += host;
         } else if let Some((stream, partial)) = container::stream(rest) {
             told.partial = partial;
+            told.container = true;
             len += stream;
         }
         Some((len, told))
@@ -159,6 +165,7 @@ impl Told {
         self.count = self.count.max(inner.count);
         self.partial |= inner.partial;
         self.collected |= inner.collected;
+        self.container |= inner.container;
     }
 }
 

@@ -110,6 +110,8 @@ pub struct LogSession {
     pub cpu_only_inference: Option<LineId>,
     /// Memory of the host, as last told.
     pub host: Option<HostMemory>,
+    /// Whether what stands around the lines shows that they came out of a container.
+    pub in_container: bool,
     /// Threads that llama.cpp computes with, and processors that it sees.
     pub threads_and_cores: Option<Seen<(u64, u64)>>,
     /// Backend libraries that a runner loaded: `CUDA`, `CPU`, `ROCm`, with the file where told.
