@@ -9,12 +9,94 @@ use super::session::LineId;
 use super::slog::Pairs;
 use super::text;
 
+/// What of a line as it stands in the file decides whether the next one may be its rest. Cheap,
+/// and the same whether the next line is known already or comes later.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Edge {
+    first: [u8; Self::FIRST],
+    /// Whether it ends within quotes.
+    quoted: bool,
+    /// Characters, envelope included: what a terminal counts.
+    width: usize,
+}
+
+impl Edge {
+    /// Lines that begin with the same bytes are lines of their own.
+    const FIRST: usize = 4;
+    /// So many bytes of the next line are looked at.
+    const NEXT: usize = 128;
+
+    /// The edge of a line that itself continues one that ended within quotes, or not.
+    pub(super) fn of(line: &[u8], quoted: bool) -> Self {
+        let mut first = [0; Self::FIRST];
+        for (to, from) in first.iter_mut().zip(line) {
+            *to = *from;
+        }
+        let quotes = memchr::memchr_iter(b'"', line).count();
+        let width = line.iter().filter(|&&b| b & 0xc0 != 0x80).count();
+        Self { first, quoted: quoted ^ (quotes % 2 == 1), width }
+    }
+
+    /// Whether what follows begins as the line does, and so is a line of its own.
+    pub(super) fn same_beginning(line: &[u8], after: &[u8]) -> bool {
+        line.get(..Self::FIRST).is_some_and(|first| after.starts_with(first))
+    }
+
+    /// Whether the line ends within quotes.
+    pub(super) fn quoted(&self) -> bool {
+        self.quoted
+    }
+
+    /// Whether the beginning of what follows may be the rest; true when too little is known.
+    pub(super) fn may_go_on(&self, after: &[u8]) -> bool {
+        let end = memchr::memchr(b'\n', &after[..after.len().min(Self::NEXT)]);
+        match end {
+            None if after.len() < Self::NEXT => true,
+            None => self.fits(after),
+            Some(end) => self.fits(&after[..end]),
+        }
+    }
+
+    /// Whether `next`, a whole line or a beginning that is long enough, may be the rest.
+    fn fits(&self, next: &[u8]) -> bool {
+        let next = &next[..next.len().min(Self::NEXT)];
+        if next.is_empty() || next.starts_with(&self.first) {
+            return false;
+        }
+        let valid = next.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        if self.quoted { !text::is_sure_head(valid) } else { !text::is_head(valid) }
+    }
+}
+
+/// How wide the terminal is that broke lines, as far as they tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Widths {
+    width: usize,
+    seen: u32,
+}
+
+impl Widths {
+    fn learn(&mut self, width: usize) {
+        if self.width == width {
+            self.seen = self.seen.saturating_add(1);
+        } else {
+            *self = Self { width, seen: 1 };
+        }
+    }
+
+    /// Whether lines of this width were broken before.
+    fn breaks_at(&self, width: usize) -> bool {
+        self.seen >= 2 && self.width == width
+    }
+}
+
 /// A line that may go on in the next one.
 #[derive(Clone, Debug)]
 pub(super) struct Held {
     pub(super) text: String,
     pub(super) told: Told,
     pub(super) line: LineId,
+    pub(super) edge: Edge,
     pieces: u32,
 }
 
@@ -24,8 +106,8 @@ const PIECES_MAX: u32 = 64;
 const BROKEN_BYTES_MIN: usize = 40;
 
 impl Held {
-    pub(super) fn new(text: &str, told: Told, line: LineId) -> Self {
-        Self { text: text.to_string(), told, line, pieces: 1 }
+    pub(super) fn new(text: &str, told: Told, line: LineId, edge: Edge) -> Self {
+        Self { text: text.to_string(), told, line, edge, pieces: 1 }
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -37,11 +119,13 @@ impl Held {
         self.pieces += 1;
     }
 
-    /// Whether `next` is the rest of this line.
+    /// Whether `next` is the rest of this line; `raw` is the same with its envelope.
     pub(super) fn goes_on_with(
         &self,
         next: &str,
+        raw: &[u8],
         told: &Told,
+        widths: &mut Widths,
         catalogue: &Catalogue,
         search: &mut Search,
     ) -> bool {
@@ -49,9 +133,24 @@ impl Held {
             || told.elapsed_ns.is_some()
             || told.process.is_some()
             || (told.collected && !self.told.collected);
-        if own_envelope || self.text.len() < BROKEN_BYTES_MIN || text::is_head(next) {
+        if own_envelope || self.text.len() < BROKEN_BYTES_MIN || !self.edge.fits(raw) {
             return false;
         }
+        let goes_on = self.makes_sense_with(next, told, *widths, catalogue, search);
+        if goes_on {
+            widths.learn(self.edge.width);
+        }
+        goes_on
+    }
+
+    fn makes_sense_with(
+        &self,
+        next: &str,
+        told: &Told,
+        widths: Widths,
+        catalogue: &Catalogue,
+        search: &mut Search,
+    ) -> bool {
         if self.told.collected && !told.collected {
             return true; // the collector would have named itself in a line of its own
         }
@@ -60,12 +159,21 @@ impl Held {
         }
         let mut pairs = Pairs::default();
         if pairs.read(&self.text) {
-            return pairs.open || looks_like_pairs(next);
+            let broken = widths.breaks_at(self.edge.width);
+            return if pairs.open {
+                !text::is_sure_head(next)
+            } else {
+                looks_like_pairs(next) || (broken && !text::is_head(next))
+            };
         }
-        catalogue.find(&self.text, search).is_none()
-            && ["", " "].iter().any(|between| {
-                catalogue.find(&[&self.text, *between, next].concat(), search).is_some()
-            })
+        if text::is_head(next) {
+            return false;
+        }
+        widths.breaks_at(self.edge.width)
+            || (catalogue.find(&self.text, search).is_none()
+                && ["", " "].iter().any(|between| {
+                    catalogue.find(&[&self.text, *between, next].concat(), search).is_some()
+                }))
     }
 
     /// Takes the rest in. A hard break lost nothing; a break between words lost a space.
@@ -95,22 +203,6 @@ impl Held {
         self.text.push_str(between);
         self.append(next);
     }
-}
-
-/// Whether what follows a line may be its rest, as far as one can tell without reading it.
-pub(super) fn may_go_on(line: &[u8], after: &[u8]) -> bool {
-    const SAME: usize = 4;
-    if after.len() >= SAME && line.get(..SAME) == after.get(..SAME) {
-        return false;
-    }
-    let end = memchr::memchr(b'\n', after).unwrap_or(after.len()).min(128);
-    let next = &after[..end];
-    if next.is_empty() {
-        // Nothing is known of it yet, or it is an empty line.
-        return after.is_empty();
-    }
-    let valid = next.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-    !text::is_head(valid)
 }
 
 fn looks_like_pairs(text: &str) -> bool {

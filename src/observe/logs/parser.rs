@@ -7,7 +7,7 @@
 use super::catalogue::{Catalogue, Search, Taken};
 use super::envelope::{Envelope, Told};
 use super::fold::Fold;
-use super::join::{self, Held};
+use super::join::{Edge, Held, Widths};
 use super::order::{Order, Waiting};
 use super::record::{Fields, Record};
 use super::session::{LineCounts, LineId, LogSession};
@@ -42,6 +42,7 @@ struct Stages {
     /// What a container's runtime cut; the rest comes in the next line.
     partial: Option<Held>,
     held: Option<Held>,
+    widths: Widths,
     order: Order,
     search: Search,
     fold: Fold,
@@ -49,6 +50,19 @@ struct Stages {
     shapes: Shapes,
     source: u16,
     in_container: bool,
+}
+
+/// A line without its envelope.
+#[derive(Clone, Copy)]
+struct Logical<'a> {
+    text: &'a str,
+    told: Told,
+    line: LineId,
+    /// The line of the file that it stands in.
+    raw: &'a [u8],
+    /// What follows in the file as far as it is known; `None` when another one follows on the
+    /// same line of the file.
+    after: Option<&'a [u8]>,
 }
 
 impl Parser {
@@ -59,6 +73,7 @@ impl Parser {
             envelope: Envelope::default(),
             partial: None,
             held: None,
+            widths: Widths::default(),
             order: Order::default(),
             search: Search::default(),
             fold: Fold::default(),
@@ -113,6 +128,7 @@ impl Parser {
         stages.in_container |= stages.envelope.container;
         stages.envelope = Envelope::default();
         stages.order = Order::default();
+        stages.widths = Widths::default();
     }
 }
 
@@ -122,26 +138,23 @@ impl Stages {
         self.counts.lines += 1;
         let line = LineId(self.counts.lines);
         let text = text::clean(bytes);
-        for part in text.split('\n') {
+        let mut parts = text.split('\n').peekable();
+        while let Some(part) = parts.next() {
             let (inner, told) = self.envelope.open(part);
-            for piece in inner.split('\n') {
-                self.glued(piece, told, line, || join::may_go_on(bytes, after));
+            let mut rest = &*inner;
+            // Lines that an object held, and lines that a program glued together.
+            while let Some(at) = rest.find('\n').or_else(|| text::seam(rest)) {
+                self.logical(Logical { text: &rest[..at], told, line, raw: bytes, after: None });
+                rest = rest[at..].strip_prefix('\n').unwrap_or(&rest[at..]);
             }
+            let after = parts.peek().is_none().then_some(after);
+            self.logical(Logical { text: rest, told, line, raw: bytes, after });
         }
-    }
-
-    /// Takes lines apart that a program glued together.
-    fn glued(&mut self, text: &str, told: Told, line: LineId, goes_on: impl FnOnce() -> bool) {
-        let mut rest = text;
-        while let Some(at) = text::seam(rest) {
-            self.logical(&rest[..at], told, line, || false);
-            rest = &rest[at..];
-        }
-        self.logical(rest, told, line, goes_on);
     }
 
     /// Puts lines together that a runtime, a terminal or a viewer took apart.
-    fn logical(&mut self, text: &str, told: Told, line: LineId, goes_on: impl FnOnce() -> bool) {
+    fn logical(&mut self, piece: Logical<'_>) {
+        let Logical { text, told, line, .. } = piece;
         if let Some(mut partial) = self.partial.take() {
             partial.append(text);
             if told.partial && !partial.is_full() {
@@ -152,29 +165,58 @@ impl Stages {
             return;
         }
         if told.partial {
-            self.partial = Some(Held::new(text, told, line));
+            self.partial = Some(Held::new(text, told, line, Edge::default()));
             return;
         }
+        let held = self.held.take();
         if text::is_blank(text) {
             self.counts.blank += 1;
+            self.pass(held);
             return;
         }
-        if let Some(mut held) = self.held.take() {
-            if held.goes_on_with(text, &told, self.catalogue, &mut self.search) {
-                held.append_wrapped(text, self.catalogue, &mut self.search);
-                if goes_on() && !held.is_full() {
-                    self.held = Some(held);
-                } else {
-                    self.ordered(&held.text, held.told, held.line);
-                }
-                return;
+        let Some(mut held) = held else {
+            self.begin(&piece);
+            return;
+        };
+        if held.goes_on_with(
+            text,
+            piece.raw,
+            &told,
+            &mut self.widths,
+            self.catalogue,
+            &mut self.search,
+        ) {
+            held.append_wrapped(text, self.catalogue, &mut self.search);
+            held.edge = Edge::of(piece.raw, held.edge.quoted());
+            if !held.is_full() && piece.after.is_some_and(|after| held.edge.may_go_on(after)) {
+                self.held = Some(held);
+            } else {
+                self.pass(Some(held));
             }
-            self.ordered(&held.text, held.told, held.line);
+        } else {
+            self.pass(Some(held));
+            self.begin(&piece);
         }
-        if goes_on() {
-            self.held = Some(Held::new(text, told, line));
+    }
+
+    /// A line that continues none: waits for the next one if that may be its rest.
+    fn begin(&mut self, piece: &Logical<'_>) {
+        let Logical { text, told, line, raw, after } = *piece;
+        let Some(after) = after else { return self.ordered(text, told, line) };
+        if Edge::same_beginning(raw, after) {
+            return self.ordered(text, told, line);
+        }
+        let edge = Edge::of(raw, false);
+        if edge.may_go_on(after) {
+            self.held = Some(Held::new(text, told, line, edge));
         } else {
             self.ordered(text, told, line);
+        }
+    }
+
+    fn pass(&mut self, held: Option<Held>) {
+        if let Some(held) = held {
+            self.ordered(&held.text, held.told, held.line);
         }
     }
 

@@ -5,6 +5,11 @@ use super::clock;
 
 /// Whether the text looks like the beginning of a line that a program wrote.
 pub(in super::super) fn is_head(text: &str) -> bool {
+    is_sure_head(text) || names_its_function(text)
+}
+
+/// Whether the text can be nothing but the beginning of a line.
+pub(in super::super) fn is_sure_head(text: &str) -> bool {
     const MARKS: [&str; 12] = [
         "time=",
         "level=",
@@ -19,9 +24,7 @@ pub(in super::super) fn is_head(text: &str) -> bool {
         "WARN [",
         "ERROR [",
     ];
-    MARKS.iter().any(|mark| text.starts_with(mark))
-        || clock::date_time(text.as_bytes()).is_some()
-        || names_its_function(text)
+    MARKS.iter().any(|mark| text.starts_with(mark)) || clock::date_time(text.as_bytes()).is_some()
 }
 
 /// `function: …`, `  Device 0: …`, `srv  update_slots: …`, `main : …`: at most three words, then
@@ -36,7 +39,7 @@ fn names_its_function(text: &str) -> bool {
                 return ends && (1..=3).contains(&words) && bytes[0].is_ascii_alphabetic();
             }
             // `prompt eval time =   12.5 ms`
-            b'=' => return bytes[i - 1] == b' ' && (1..=4).contains(&words),
+            b'=' => return bytes[..i].ends_with(b" ") && (1..=4).contains(&words),
             b' ' => in_word = false,
             b if b.is_ascii_alphanumeric() || b"_()[]~.#-".contains(b) => {
                 words += usize::from(!in_word);

@@ -9,4 +9,4 @@ mod head;
 pub(super) use bytes::Cutter;
 pub(super) use clean::clean;
 pub(super) use glue::seam;
-pub(super) use head::{is_blank, is_head};
+pub(super) use head::{is_blank, is_head, is_sure_head};
