@@ -57,10 +57,6 @@ fn checked(bytes: &[u8]) -> LogSession {
     session
 }
 
-fn bstr(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
-}
-
 fn spliced() -> impl Strategy<Value = Vec<u8>> {
     let piece = (0..PIECES.len(), any::<prop::sample::Index>(), any::<bool>());
     prop::collection::vec(piece, 0..60).prop_map(|all| {
@@ -93,7 +89,9 @@ proptest! {
         bytes.chunks(size).for_each(|piece| parser.push(piece));
         // As text, for a value may be no number.
         let (pieces, whole) = (parser.finish(), parse_bytes(&bytes));
-        prop_assert_eq!(format!("{pieces:#?}"), format!("{whole:#?}"), "{:?}", bstr(&bytes));
+        let (pieces, whole) = (format!("{pieces:#?}"), format!("{whole:#?}"));
+        let differ: Vec<_> = pieces.lines().zip(whole.lines()).filter(|(a, b)| a != b).collect();
+        prop_assert!(pieces == whole, "{differ:?} {:?}", String::from_utf8_lossy(&bytes));
     }
 
     /// One byte changed somewhere.

@@ -54,7 +54,7 @@ impl Shapes {
     pub(super) fn finish(self) -> Vec<(String, LineId, u64)> {
         let mut all: Vec<_> =
             self.kinds.into_values().map(|k| (k.shape, k.first, k.count)).collect();
-        all.sort_by(|a, b| b.2.cmp(&a.2).then(a.1.cmp(&b.1)));
+        all.sort_by(|a, b| b.2.cmp(&a.2).then(a.1.cmp(&b.1)).then_with(|| a.0.cmp(&b.0)));
         all.truncate(KINDS_MAX);
         all
     }
