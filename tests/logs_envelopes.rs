@@ -228,7 +228,7 @@ fn pieces_of_any_size() {
     for size in [1, 7, 64, 1000] {
         let mut parser = Parser::new(Options::default());
         PLAIN.as_bytes().chunks(size).for_each(|piece| parser.push(piece));
-        assert_eq!(parser.finish(), whole, "pieces of {size}");
+        assert!(parser.finish() == whole, "pieces of {size}");
     }
     // Who follows a log sees what is there, and nothing is lost or doubled by looking.
     let mut parser = Parser::new(Options::default());
@@ -237,6 +237,6 @@ fn pieces_of_any_size() {
         parser.settle();
         parser.snapshot();
     }
-    assert_eq!(parser.snapshot().loads, whole.loads);
-    assert_eq!(parser.finish(), whole);
+    assert!(parser.snapshot().loads == whole.loads);
+    assert_eq!(facts(&parser.finish()), facts(&whole));
 }

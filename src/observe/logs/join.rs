@@ -129,7 +129,7 @@ impl Held {
         catalogue: &Catalogue,
         search: &mut Search,
     ) -> bool {
-        let own_envelope = told.at_ns.is_some()
+        let own_envelope = told.at.is_some()
             || told.elapsed_ns.is_some()
             || told.process.is_some()
             || (told.collected && !self.told.collected);

@@ -164,11 +164,12 @@ impl Stages {
             }
             return;
         }
+        let held = self.held.take();
         if told.partial {
+            self.pass(held);
             self.partial = Some(Held::new(text, told, line, Edge::default()));
             return;
         }
-        let held = self.held.take();
         if text::is_blank(text) {
             self.counts.blank += 1;
             self.pass(held);
@@ -226,7 +227,7 @@ impl Stages {
             self.recognise(text, told, line);
             return;
         }
-        let at_ns = self.envelope.time_within(text).or(told.at_ns);
+        let at_ns = self.envelope.at_ns(text, &told);
         let waiting = Waiting { text: text.to_string(), told, line };
         for ready in self.order.add(waiting, at_ns) {
             self.recognise(&ready.text, ready.told, ready.line);
@@ -257,7 +258,7 @@ impl Stages {
             fields: Fields { pattern, spans, text, scratch },
             line,
             text,
-            at_ns: self.envelope.time_within(text).or(told.at_ns),
+            at_ns: self.envelope.at_ns(text, &told),
             elapsed_ns: told.elapsed_ns,
             count: told.count.max(1),
             process: told.process,

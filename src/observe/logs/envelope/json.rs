@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use super::super::text::clock;
-use super::Told;
+use super::{At, Told};
 
 /// The text within, and what the object told.
 pub(super) fn open(text: &str) -> Option<(String, Told)> {
@@ -33,8 +33,8 @@ fn docker(object: &Map<String, Value>) -> Option<(String, Told)> {
     let log = string(object, "log")?;
     let line = log.strip_suffix('\n');
     let partial = line.is_none() && log.len() >= PIECE_BYTES;
-    let at_ns = string(object, "time").and_then(full_time);
-    let told = Told { at_ns, partial, collected: true, container: true, ..Told::default() };
+    let at = string(object, "time").and_then(full_time);
+    let told = Told { at, partial, collected: true, container: true, ..Told::default() };
     Some((clean(line.unwrap_or(log)), told))
 }
 
@@ -53,7 +53,7 @@ fn journald(object: &Map<String, Value>) -> Option<(String, Told)> {
     let number = |key: &str| string(object, key).and_then(|s| s.parse::<u64>().ok());
     let micros = number("__REALTIME_TIMESTAMP").and_then(|n| i64::try_from(n).ok());
     let told = Told {
-        at_ns: micros.and_then(|n| n.checked_mul(1000)),
+        at: micros.and_then(|n| n.checked_mul(1000)).map(At::utc),
         process: number("_PID").and_then(|n| u32::try_from(n).ok()),
         collected: true,
         ..Told::default()
@@ -85,9 +85,9 @@ fn program(object: &Map<String, Value>) -> Option<(String, Told)> {
     let message = string(object, "message").or_else(|| string(object, "msg"))?;
     let level = string(object, "level").unwrap_or_default();
     let seconds = object.get("timestamp").and_then(Value::as_i64);
-    let at_ns = seconds.and_then(|s| s.checked_mul(1_000_000_000));
+    let at = seconds.and_then(|s| s.checked_mul(1_000_000_000)).map(At::utc);
     let known = ["timestamp", "level", "function", "message", "msg", "line"];
-    Some((structured(level, message, function, object, &known), Told { at_ns, ..Told::default() }))
+    Some((structured(level, message, function, object, &known), Told { at, ..Told::default() }))
 }
 
 /// Anything else that carries a line under a usual name.
@@ -95,12 +95,12 @@ fn collector(object: &Map<String, Value>) -> Option<(String, Told)> {
     const TIMES: [&str; 5] = ["time", "timestamp", "ts", "@timestamp", "date"];
     const NAMES: [&str; 7] = ["message", "msg", "textPayload", "line", "body", "text", "@message"];
     let line = NAMES.iter().find_map(|name| string(object, name))?;
-    let at_ns = TIMES.iter().find_map(|name| full_time(string(object, name)?));
-    Some((clean(line), Told { at_ns, collected: true, ..Told::default() }))
+    let at = TIMES.iter().find_map(|name| full_time(string(object, name)?));
+    Some((clean(line), Told { at, collected: true, ..Told::default() }))
 }
 
-fn full_time(text: &str) -> Option<i64> {
-    clock::date_time(text.as_bytes()).map(|stamp| stamp.epoch_ns(0))
+fn full_time(text: &str) -> Option<At> {
+    clock::date_time(text.as_bytes()).map(At::of)
 }
 
 /// A structured line with everything of the object but what is known.

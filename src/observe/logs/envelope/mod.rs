@@ -16,8 +16,8 @@ use super::text::clock;
 /// What the envelope of a line told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    /// Nanoseconds since the epoch.
-    pub(super) at_ns: Option<i64>,
+    /// When it was written.
+    pub(super) at: Option<At>,
     /// Nanoseconds since the program started.
     pub(super) elapsed_ns: Option<u64>,
     /// Second of the day, where the date lacks the year: good for the order of lines.
@@ -34,6 +34,26 @@ pub(super) struct Told {
     pub(super) container: bool,
 }
 
+/// A time of an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct At {
+    /// Nanoseconds since the epoch.
+    ns: i64,
+    /// Whether the zone was not told, and `ns` counts as if it were UTC.
+    local: bool,
+}
+
+impl At {
+    /// A time whose zone is known.
+    fn utc(ns: i64) -> Self {
+        Self { ns, local: false }
+    }
+
+    fn of(stamp: clock::Stamp) -> Self {
+        Self { ns: stamp.epoch_ns(0), local: stamp.offset_s.is_none() }
+    }
+}
+
 /// What a line may lose at once: the length in front, and what that told.
 type Stripped = Option<(usize, Told)>;
 
@@ -43,7 +63,7 @@ pub(super) struct Envelope {
     /// Seconds east of UTC, from the last time that told it; for those that do not.
     zone_s: i32,
     /// The time of a line of its own, for the line that follows.
-    pending_ns: Option<i64>,
+    pending: Option<At>,
     /// Whether any line so far came out of a container.
     pub(super) container: bool,
 }
@@ -67,7 +87,7 @@ impl Envelope {
             if let Some((inner, more)) = json::open(&text) {
                 told.add(more);
                 text = Cow::Owned(inner);
-            } else if let Some((len, more)) = self.prefix(&text) {
+            } else if let Some((len, more)) = Self::prefix(&text) {
                 told.add(more);
                 text = match text {
                     Cow::Borrowed(text) => Cow::Borrowed(&text[len..]),
@@ -91,30 +111,38 @@ impl Envelope {
         *text = inner;
     }
 
+    /// Nanoseconds since the epoch, by the line itself or else by its envelope. Lines must come in
+    /// their order: one that tells no zone has the zone of those before it.
+    pub(super) fn at_ns(&mut self, text: &str, told: &Told) -> Option<i64> {
+        let envelope = |at: At| at.ns - if at.local { self.zone_ns() } else { 0 };
+        let outer = told.at.map(envelope);
+        self.time_within(text).or(outer)
+    }
+
+    fn zone_ns(&self) -> i64 {
+        i64::from(self.zone_s) * 1_000_000_000
+    }
+
     /// A full time as it stands in a line: `time=…` of slog, or an access line's.
-    pub(super) fn time_within(&mut self, text: &str) -> Option<i64> {
+    fn time_within(&mut self, text: &str) -> Option<i64> {
         let at = text.strip_prefix("time=").or_else(|| text.strip_prefix("[GIN] "))?;
         let at = at.strip_prefix('"').unwrap_or(at);
         let stamp = clock::date_time(at.as_bytes())?;
-        Some(self.epoch(stamp))
-    }
-
-    fn epoch(&mut self, stamp: clock::Stamp) -> i64 {
         if let Some(offset) = stamp.offset_s {
             self.zone_s = offset;
         }
-        stamp.epoch_ns(self.zone_s)
+        Some(stamp.epoch_ns(self.zone_s))
     }
 
-    fn prefix(&mut self, text: &str) -> Stripped {
-        self.date(text)
+    fn prefix(text: &str) -> Stripped {
+        Self::date(text)
             .or_else(|| journald::open(text))
             .or_else(|| container::open(text))
             .or_else(|| prefix::open(text))
     }
 
     /// A date and time in front of a line, with what Kubernetes puts after it; brackets around.
-    fn date(&mut self, text: &str) -> Stripped {
+    fn date(text: &str) -> Stripped {
         let bytes = text.as_bytes();
         let bracket = usize::from(bytes.first() == Some(&b'['));
         let stamp = clock::date_time(bytes.get(bracket..)?)?;
@@ -125,7 +153,7 @@ impl Envelope {
             _ => return None,
         };
         let rest = text[after..].trim_start_matches([' ', '\t', ':']);
-        let mut told = Told { at_ns: Some(self.epoch(stamp)), ..Told::default() };
+        let mut told = Told { at: Some(At::of(stamp)), ..Told::default() };
         let mut len = text.len() - rest.len();
         if let Some((host, more)) = journald::open_after_time(rest) {
             told.add(more);
@@ -143,22 +171,22 @@ impl Envelope {
     fn lone_time(&mut self, text: &mut Cow<'_, str>, told: &mut Told) {
         let alone = text.trim();
         if alone.is_empty() {
-            self.pending_ns = told.at_ns.or(self.pending_ns);
+            self.pending = told.at.or(self.pending);
             return;
         }
         if LEVELS.iter().any(|level| alone.eq_ignore_ascii_case(level)) {
             *text = Cow::Borrowed("");
             return;
         }
-        let pending = self.pending_ns.take();
-        told.at_ns = told.at_ns.or(pending);
+        let pending = self.pending.take();
+        told.at = told.at.or(pending);
     }
 }
 
 impl Told {
     /// The inner envelope knows better when and by whom a line was written.
     fn add(&mut self, inner: Self) {
-        self.at_ns = inner.at_ns.or(self.at_ns);
+        self.at = inner.at.or(self.at);
         self.elapsed_ns = inner.elapsed_ns.or(self.elapsed_ns);
         self.process = inner.process.or(self.process);
         self.day_s = inner.day_s.or(self.day_s);

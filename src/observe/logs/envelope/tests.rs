@@ -58,9 +58,9 @@ fn every_envelope_comes_off() {
 #[test]
 fn what_the_envelope_told_is_kept() {
     let told = open(&format!("Mar 10 08:01:02 host ollama[2001]: {LINE}")).1;
-    assert_eq!((told.process, told.at_ns), (Some(2001), None));
+    assert_eq!((told.process, told.at), (Some(2001), None));
     let told = open(&format!("2025-02-15T17:25:02.007+01:00 host ollama[7]: {LINE}")).1;
-    assert_eq!((told.process, told.at_ns), (Some(7), Some(1_739_636_702_007_000_000)));
+    assert_eq!((told.process, told.at), (Some(7), Some(At::utc(1_739_636_702_007_000_000))));
     let told = open(&format!("[40001] 0.00.800.123 I {LINE}")).1;
     assert_eq!((told.process, told.elapsed_ns), (Some(40001), Some(800_123_000)));
     let told = open(&format!("2025-02-15T16:25:02.007Z stderr P {LINE}")).1;
@@ -76,12 +76,12 @@ fn objects_are_opened() {
         r#"{"log":"load_tensors: a \"b\"\n","stream":"stderr","time":"2025-02-15T16:25:02.007Z"}"#;
     let (line, told) = open(docker);
     assert_eq!(line, r#"load_tensors: a "b""#);
-    assert_eq!(told.at_ns, Some(1_739_636_702_007_000_000));
+    assert_eq!(told.at, Some(At::utc(1_739_636_702_007_000_000)));
     let journal =
         r#"{"MESSAGE":[108,58,32,255],"_PID":"12","__REALTIME_TIMESTAMP":"1739636702007000"}"#;
     let (line, told) = open(journal);
     assert_eq!(line, "l: \u{fffd}");
-    assert_eq!((told.process, told.at_ns), (Some(12), Some(1_739_636_702_007_000_000)));
+    assert_eq!((told.process, told.at), (Some(12), Some(At::utc(1_739_636_702_007_000_000))));
     let (line, told) = open(r#"{"type":"log","time":800123,"level":"info","msg":"load: x\n"}"#);
     assert_eq!(
         (line.as_str(), told.elapsed_ns, told.partial),
@@ -122,8 +122,8 @@ fn a_time_of_its_own_is_for_the_next_line() {
     assert_eq!(envelope.open("2025-02-15T16:25:02.007Z").0, "");
     assert_eq!(envelope.open("info").0, "");
     let (line, told) = envelope.open(LINE);
-    assert_eq!((&*line, told.at_ns), (LINE, Some(1_739_636_702_007_000_000)));
-    assert_eq!(envelope.open(LINE).1.at_ns, None);
+    assert_eq!((&*line, told.at), (LINE, Some(At::utc(1_739_636_702_007_000_000))));
+    assert_eq!(envelope.open(LINE).1.at, None);
 }
 
 #[test]
@@ -133,4 +133,6 @@ fn a_time_without_a_zone_takes_the_last_one() {
     let access = envelope.time_within("[GIN] 2025/02/15 - 17:25:02.007 | 200 |");
     assert_eq!(zoned, Some(1_739_636_702_007_000_000));
     assert_eq!(access, zoned);
+    let (line, told) = envelope.open("2025/02/15 17:25:02.007 llama.go:1: x");
+    assert_eq!(envelope.at_ns(&line, &told), zoned);
 }
