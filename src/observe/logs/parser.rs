@@ -247,7 +247,7 @@ impl Stages {
         let Some(pattern) = self.catalogue.find(text, &mut self.search) else {
             self.counts.unknown += 1;
             self.shapes.add(text, line);
-            self.fold.unknown(&text, line);
+            self.fold.unknown(text, line);
             return;
         };
         self.counts.known += 1;
