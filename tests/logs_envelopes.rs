@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use gpuwhy::observe::logs::{LogSession, parse_bytes};
+use gpuwhy::observe::logs::{LineCounts, Lines, LogSession, parse_bytes};
 use regex::Regex;
 
 /// An invented log of Ollama with a llama.cpp runner: two slog forms, llama.cpp, access lines.
@@ -39,8 +39,10 @@ time=2025-03-04T09:12:05.702+01:00 level=INFO source=server.go:624 msg="llama ru
 
 /// What a session says, without where it stands, when, and how many lines there were.
 fn facts(session: &LogSession) -> String {
-    let said = LogSession { counts: Default::default(), ..session.clone() };
-    let said = LogSession { lines: Default::default(), ..said };
+    // That there was a container is what an envelope tells.
+    let said = LogSession { in_container: false, ..session.clone() };
+    let said = LogSession { counts: LineCounts::default(), ..said };
+    let said = LogSession { lines: Lines::default(), ..said };
     let text = format!("{said:#?}");
     let numbers = Regex::new(r"LineId\(\s*\d+,?\s*\)").unwrap().replace_all(&text, "LineId");
     let times = Regex::new(r"(?s)at_ns: (?:None|Some\(\s*-?\d+,\s*\))").unwrap();
@@ -201,7 +203,7 @@ fn broken_and_glued_lines() {
 
 #[test]
 fn viewers() {
-    let stamp = |i: usize| format!("2025-03-04T08:10:{:02}.5Z", i);
+    let stamp = |i: usize| format!("2025-03-04T08:10:{i:02}.5Z");
     let mut newest_first: Vec<String> =
         PLAIN.lines().enumerate().map(|(i, line)| format!("{} {line}\n", stamp(i))).collect();
     newest_first.reverse();
