@@ -74,3 +74,30 @@ pub static RULES: &[&Rule] = &[
     &rules::cuda_device_unavailable::RULE,
     &rules::cuda_kernel_failed::RULE,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether `rule` can be reached from itself by what it follows from.
+    fn turns_in_a_circle(rule: &Rule) -> bool {
+        let mut seen: Vec<&str> = Vec::new();
+        let mut ahead = rule.follows_from.to_vec();
+        while let Some(id) = ahead.pop() {
+            if seen.contains(&id) {
+                continue;
+            }
+            seen.push(id);
+            ahead.extend(RULES.iter().filter(|r| r.id == id).flat_map(|r| r.follows_from));
+        }
+        seen.contains(&rule.id)
+    }
+
+    #[test]
+    fn no_rule_follows_from_itself() {
+        // Two findings that follow from each other would both be hidden.
+        let circles: Vec<&str> =
+            RULES.iter().filter(|r| turns_in_a_circle(r)).map(|r| r.id).collect();
+        assert!(circles.is_empty(), "{circles:?}");
+    }
+}

@@ -32,7 +32,6 @@ pub(crate) static RULE: Rule = Rule {
         "driver-state-lost-after-suspend",
         "nvidia-uvm-not-ready",
         "driver-not-loaded",
-        "container-no-gpu-access",
         "container-gpu-lost-cgroup",
         "cpu-lacks-avx",
         "gpu-compute-capability-too-low",

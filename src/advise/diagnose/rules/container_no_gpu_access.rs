@@ -25,7 +25,12 @@ pub(crate) static RULE: Rule = Rule {
         example: r#"level=INFO source=gpu.go:377 msg="no compatible GPUs were discovered"
 level=INFO source=types.go:130 msg="inference compute" id=0 library=cpu"#,
     },
-    follows_from: &["invalid-library-override", "setting-disables-gpu"],
+    follows_from: &[
+        "gpu-backend-library-missing",
+        "build-without-gpu-support",
+        "invalid-library-override",
+        "setting-disables-gpu",
+    ],
     check,
 };
 
@@ -54,12 +59,18 @@ fn check(facts: &Facts) -> Verdict {
         return found(facts, confidence, Evidence::line(notice.first), amd).into();
     }
     let Some(line) = facts.no_gpu_line() else { return Verdict::Clear };
-    if facts.gpu_error().is_some() || host == Host::Native {
+    // Paths of an installed service; inside another system they say little about where it runs.
+    let linux = facts.runs_on("linux") != Some(false);
+    if facts.gpu_error().is_some() || (host == Host::Native && !linux) {
         return Verdict::Clear;
     }
     // Nothing tells a container from a machine without a driver; who asks has a GPU, and the
     // image is the most common way to run the engine without a driver in sight.
-    let confidence = if host == Host::Container { 0.8 } else { 0.5 };
+    let confidence = match host {
+        Host::Container => 0.8,
+        Host::Unknown => 0.5,
+        Host::Native => 0.25,
+    };
     found(facts, confidence, Evidence::line(line), false).into()
 }
 

@@ -35,7 +35,6 @@ load_tensors:   CPU_Mapped model buffer size =  4437.80 MiB",
         "driver-state-lost-after-suspend",
         "nvidia-uvm-not-ready",
         "driver-not-loaded",
-        "container-no-gpu-access",
         "container-gpu-lost-cgroup",
         "cpu-lacks-avx",
         "gpu-compute-capability-too-low",
@@ -56,6 +55,9 @@ fn check(facts: &Facts) -> Verdict {
         return Verdict::Clear;
     }
     if let Some(finding) = other_folder(facts) {
+        return finding.into();
+    }
+    if let Some(finding) = base_folder_alone(facts) {
         return finding.into();
     }
     let broken = facts.any_notice(&["backend-load-failed", "cuda-library-missing"]);
@@ -125,6 +127,34 @@ pub(super) fn drives_gpu(path: &str) -> bool {
     let name = path.rsplit(['/', '\\']).next().unwrap_or_default().to_ascii_lowercase();
     let known = ["cuda", "cublas", "cudart", "hip", "rocm", "vulkan", "sycl", "nvrtc", "metal"];
     known.iter().any(|k| name.contains(k))
+}
+
+/// From 0.12.4 on the search for GPUs goes through the folders of libraries one by one; the folder
+/// above them is searched only when there is none.
+fn base_folder_alone(facts: &Facts) -> Option<Finding> {
+    let notice = facts.notice("discovery-folder").filter(|n| n.count == 1)?;
+    let folders = notice.fields.get("paths")?.trim_matches(['[', ']']);
+    let line = facts.no_gpu_line().filter(|_| facts.gpus().next().is_none())?;
+    let alone = folders.split_whitespace().count() == 1 && !drives_gpu(folders);
+    // Where libraries are skipped by a setting, it is that.
+    if !alone || facts.notice("library-skipped").is_some() {
+        return None;
+    }
+    let title = format!("no folder with GPU libraries lies in {folders}");
+    Some(
+        Finding::problem(ID, Impact::NoGpu, 0.85, title)
+            .because(
+                "The libraries that drive GPUs lie in folders like cuda_v12, rocm or vulkan. None \
+                    was there to be searched, so no GPU can be found, whatever the driver does.",
+            )
+            .seen(Evidence::line(notice.first))
+            .seen(Evidence::line(line))
+            .fix_all(remedy::reinstall(facts))
+            .fix(
+                Fix::system("see what is installed", format!("ls {folders}"))
+                    .why("folders named cuda_*, rocm* or vulkan must be there", ""),
+            ),
+    )
 }
 
 /// Libraries that were looked for in the wrong place: none at all, or those of another program.

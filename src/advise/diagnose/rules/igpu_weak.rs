@@ -79,8 +79,31 @@ fn is_small(device: &Device) -> bool {
     let name = device.description.as_deref().unwrap_or_default().to_ascii_lowercase();
     // These have wide memory of 200 GB/s and more.
     let wide = ["apple", "8060s", "8050s", "strix halo", "gb10", "gh200", "orin", "thor", "xavier"];
-    if device.library == Some(LibraryKind::Metal) || wide.iter().any(|w| name.contains(w)) {
+    if wide.iter().any(|w| name.contains(w)) {
         return false;
     }
-    device.integrated == Some(true)
+    // Where the log does not say so, the name does. Cards have a number after Arc, RX or Pro.
+    let known = [
+        "uhd graphics",
+        "iris",
+        "intel(r) graphics",
+        "hd graphics",
+        "radeon graphics",
+        "radeon(tm) graphics",
+        "660m",
+        "680m",
+        "740m",
+        "760m",
+        "780m",
+        "840m",
+        "860m",
+        "880m",
+        "890m",
+    ];
+    match (device.library, device.integrated) {
+        // Of Macs only those with Intel's are meant.
+        (Some(LibraryKind::Metal), _) => name.contains("intel"),
+        (_, Some(integrated)) => integrated,
+        (_, None) => known.iter().any(|k| name.contains(k)),
+    }
 }

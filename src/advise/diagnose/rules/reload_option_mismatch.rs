@@ -47,7 +47,9 @@ fn check(facts: &Facts) -> Verdict {
             changes.push((before, after, differ));
         }
     }
-    let Some((before, after, differ)) = changes.first() else { return Verdict::Clear };
+    let Some((before, after, differ)) = changes.first() else {
+        return said_by_server(facts).into();
+    };
     let seconds: f64 = changes.iter().filter_map(|(_, l, _)| load_seconds(l)).sum();
     let cost = if seconds > 0.0 { format!(", {seconds:.1} s in all") } else { String::new() };
     let what: Vec<String> =
@@ -89,6 +91,35 @@ fn check(facts: &Facts) -> Verdict {
             ),
         )
         .into()
+}
+
+/// The server says that it loads a model anew for a request, without saying what differs.
+fn said_by_server(facts: &Facts) -> Option<Finding> {
+    let notice = facts.notice("reload-needed")?;
+    let title =
+        format!("a request made the server load the same model again {} time(s)", notice.count);
+    // It says so, too, when a runner does not answer any more; a difference is far more common.
+    Some(
+        Finding::problem(ID, Impact::Slower(0.6), 0.8, title)
+            .because(
+                "A request asked for other options than those that the model was loaded with \
+                    (num_ctx, num_batch, num_gpu, main_gpu, num_thread, use_mmap, adapters), so \
+                    the runner is ended and the model loaded anew. The log does not tell which \
+                    option it is.",
+            )
+            .seen(Evidence::line(notice.first))
+            .fix(fix_env(facts.version(), "OLLAMA_DEBUG_LOG_REQUESTS", "1").why(
+                "requests are then written to a folder, and their options can be compared",
+                "the options that differ between clients",
+            ))
+            .fix(
+                Fix::system("one set of options", "leave num_ctx and the like out of all clients")
+                    .why(
+                        "the values of the Modelfile and the server then hold for all",
+                        "one load",
+                    ),
+            ),
+    )
 }
 
 /// The largest part of a request's time that was the load which it caused.

@@ -4,7 +4,7 @@ use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::facts::Placement;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
-use crate::observe::logs::Engine;
+use crate::observe::logs::{Engine, LineId};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -35,8 +35,11 @@ fn check(facts: &Facts) -> Verdict {
     let (threads, cores) = seen.value;
     let asked = load.and_then(|l| l.load.n_threads.or(l.load.requested.threads));
     let threads = asked.map_or(threads, |asked| asked.value.max(threads));
-    if cores == 0 || threads <= cores {
+    if cores == 0 || threads < cores {
         return Verdict::Clear;
+    }
+    if threads == cores {
+        return every_hardware_thread(facts, threads, seen.line).into();
     }
     let times = threads as f64 / cores as f64;
     let whole = load.and_then(|l| l.placement()) == Some(Placement::Whole);
@@ -73,4 +76,33 @@ fn check(facts: &Facts) -> Verdict {
         "tokens per second rise by a multiple; try one less and half as many, too",
     ))
     .into()
+}
+
+/// One thread for each hardware thread of a large processor: with two of them on a core, both wait
+/// for the same memory, and every meeting of so many takes longer.
+fn every_hardware_thread(facts: &Facts, threads: u64, line: LineId) -> Option<Finding> {
+    /// Smaller processors lose little by it.
+    const LARGE: u64 = 24;
+    let whole = facts.last_load().and_then(|l| l.placement()) == Some(Placement::Whole);
+    if threads < LARGE || whole {
+        return None;
+    }
+    let half = (threads / 2).to_string();
+    let option = if facts.log.engine == Engine::Ollama {
+        Fix::option("num_thread", half)
+    } else {
+        Fix::flag("-t", half)
+    };
+    let title =
+        format!("{threads} threads, one for each hardware thread: half as many may be faster");
+    // Whether there are two hardware threads on a core the log does not tell.
+    Some(
+        Finding::problem(ID, Impact::Slower(0.2), 0.45, title)
+            .because(
+                "What the CPU computes is bound by memory, so the second hardware thread of a \
+                    core adds nothing but waiting: all threads meet after every operation.",
+            )
+            .seen(Evidence::line(line))
+            .fix(option.why("one thread for each core", "compare tokens per second of both")),
+    )
 }
