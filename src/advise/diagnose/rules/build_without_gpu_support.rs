@@ -14,11 +14,12 @@ pub(crate) static RULE: Rule = Rule {
         detects: "The binary, package or wheel was built for the CPU alone, or the server started \
             a runner for the CPU.",
         costs: "Options for the GPU are ignored and everything runs on the CPU.",
-        evidence: "\"not compiled with GPU offload support\", \"no usable GPU found, --gpu-layers \
-            option will be ignored\", layers that were asked for and a load without any GPU \
-            device, or an Ollama whose list of libraries has none for a GPU. Next to a GPU that \
-            Ollama found, missing files are the more likely cause: see \
-            gpu-backend-library-missing.",
+        evidence: "\"not compiled with GPU offload support\", layers that were asked for and a \
+            load without any GPU device, or an Ollama whose list of libraries has none for a GPU. \
+            \"no usable GPU found, --gpu-layers option will be ignored\" is printed on machines \
+            without a GPU, too: it is a problem only next to a sign of a GPU, or of layers that \
+            were asked for. Next to a GPU that Ollama found, missing files are the more likely \
+            cause: see gpu-backend-library-missing.",
         fix: "llama.cpp: a build with -DGGML_CUDA=ON (or GGML_HIP, GGML_VULKAN, GGML_SYCL, \
             GGML_METAL), or the release archive with cuda or vulkan in its name. \
             llama-cpp-python: install with CMAKE_ARGS=\"-DGGML_CUDA=on\". Ollama: the official \
@@ -53,11 +54,10 @@ fn check(facts: &Facts) -> Verdict {
     if let Some(notice) = facts.notice("build-without-gpu") {
         return found(facts, 0.97, notice.first, "the program says so").into();
     }
-    // The same words stand for a build with GPU libraries that found no device.
-    if let Some(notice) = facts.notice("no-usable-gpu") {
-        return found(facts, 0.8, notice.first, "no GPU could be used").into();
-    }
     let gpu_found = facts.gpus().next().is_some();
+    if let Some(notice) = facts.notice("no-usable-gpu") {
+        return no_usable_gpu(facts, notice.first, gpu_found).into();
+    }
     if let Some(list) = cpu_libraries_alone(facts) {
         // Official builds for Linux and Windows list libraries for GPUs even without a GPU.
         let confidence = if gpu_found { 0.5 } else { 0.8 };
@@ -97,6 +97,23 @@ fn cpu_libraries_alone(facts: &Facts) -> Option<LineId> {
     // On Intel Macs every build is for the CPU.
     let mac = facts.runs_on("macos") == Some(true);
     libraries.first().filter(|_| all_cpu && !mac).map(|l| l.line)
+}
+
+/// An option for GPU layers that is ignored. It is printed for every value, 0 too, and on machines
+/// without a GPU: a problem only where something shows that there is one, or that one is meant.
+fn no_usable_gpu(facts: &Facts, line: LineId, gpu_found: bool) -> Finding {
+    let asked = facts.loads().any(|l| l.load.requested.gpu_layers.is_some_and(|a| a.value > 0));
+    if gpu_found || asked || facts.gpu_error().is_some() {
+        return found(facts, 0.8, line, "no GPU could be used");
+    }
+    let title = "the option for GPU layers is ignored: this build finds no GPU that it can use";
+    Finding::benign(ID, 0.7, title)
+        .because(
+            "The program computes on the CPU. On a machine without a GPU that is as it should be. \
+                If there is a GPU, this build has no backend for it, or its driver does not work.",
+        )
+        .seen(Evidence::line(line))
+        .fix_all(remedy::reinstall(facts))
 }
 
 fn found(facts: &Facts, confidence: f64, line: LineId, said: &str) -> Finding {
