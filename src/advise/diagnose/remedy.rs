@@ -83,9 +83,13 @@ pub(super) fn nvidia_driver_needed(facts: &Facts) -> &'static str {
 /// Update NVIDIA's driver.
 pub(super) fn update_nvidia_driver(facts: &Facts, needed: Option<&str>) -> Fix {
     let needed = needed.unwrap_or_else(|| nvidia_driver_needed(facts));
-    let how = match facts.runs_on("windows") {
-        Some(true) => "install the current driver from nvidia.com and restart".to_string(),
-        _ => "sudo ubuntu-drivers install    # or your distribution's way; then reboot".to_string(),
+    let needed = needed.trim_end_matches(" or newer");
+    let how = match (facts.runs_on("windows"), facts.runs_on("linux")) {
+        (Some(true), _) => "install the current driver from nvidia.com and restart",
+        (_, Some(true)) => {
+            "sudo ubuntu-drivers install    # or your distribution's way; then reboot"
+        }
+        _ => "install the current driver (nvidia.com, or sudo ubuntu-drivers install) and restart",
     };
     Fix::system("update the NVIDIA driver", how).why(
         format!("the driver must be at least version {needed}"),

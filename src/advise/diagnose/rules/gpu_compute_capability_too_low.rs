@@ -89,6 +89,7 @@ fn found(
     let capability = compute.map(|c| format!(" (compute capability {c})"));
     let capability = capability.unwrap_or_default();
     let number: f64 = compute.and_then(|c| c.parse().ok()).unwrap_or(0.0);
+    let architecture = compute.map_or_else(|| "native".to_string(), |c| c.replace('.', ""));
     let limit = match facts.ollama_since(Version(0, 1, 22)) {
         Some(false) => "6.0",
         _ => "5.0",
@@ -118,8 +119,7 @@ fn found(
         .fix(
             Fix::system(
                 "build for this GPU",
-                "cmake -B build -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=35    # 37, 50, ... as \
-                    it is",
+                format!("cmake -B build -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES={architecture}"),
             )
             .why(
                 "an older CUDA toolkit (11.x; 10.2 for less) still makes code for it",
