@@ -1,7 +1,7 @@
 //! Runs the rules and orders what they found: the primary cause first, consequences behind.
 
 use super::facts::Facts;
-use super::finding::{Finding, Impact, Kind};
+use super::finding::{Finding, Fix, FixTarget, Impact, Kind};
 use super::registry::RULES;
 use super::rule::{NeedMore, Rule, Verdict};
 
@@ -30,7 +30,7 @@ fn diagnose_with(rules: &'static [&'static Rule], facts: &Facts) -> Diagnosis {
     let mut found: Vec<(&Rule, Finding)> = Vec::new();
     for rule in rules {
         match (rule.check)(facts) {
-            Verdict::Found(finding) => found.push((rule, *finding)),
+            Verdict::Found(finding) => found.push((rule, without_idle_fixes(facts, *finding))),
             Verdict::Clear => all.clear.push(rule.id),
             Verdict::NeedMore(need) => all.open.push((rule.id, need)),
         }
@@ -49,6 +49,33 @@ fn diagnose_with(rules: &'static [&'static Rule], facts: &Facts) -> Diagnosis {
     all
 }
 
+/// Leaves out fixes that stand there twice, and variables that the log shows set to that value.
+fn without_idle_fixes(facts: &Facts, mut finding: Finding) -> Finding {
+    let mut kept: Vec<Fix> = Vec::new();
+    for fix in std::mem::take(&mut finding.fixes) {
+        let twice = kept
+            .iter()
+            .any(|k| (k.target, &k.name, &k.value) == (fix.target, &fix.name, &fix.value));
+        let set = fix.target == FixTarget::Env
+            && facts.log.setting(&fix.name).is_some_and(|s| same_value(&s.value, &fix.value));
+        if !twice && !set {
+            kept.push(fix);
+        }
+    }
+    finding.fixes = kept;
+    finding
+}
+
+/// Switches are written `1`, `true` or `on`.
+fn same_value(a: &str, b: &str) -> bool {
+    let plain = |v: &str| match v.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" => "1".to_string(),
+        "false" | "off" | "no" => "0".to_string(),
+        other => other.to_string(),
+    };
+    plain(a) == plain(b)
+}
+
 /// How much a finding explains, weighted by how sure it is.
 fn score(finding: &Finding) -> f64 {
     let weight = match finding.impact {
@@ -60,4 +87,47 @@ fn score(finding: &Finding) -> f64 {
         Impact::None => 0.1,
     };
     weight * finding.confidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::logs::{LineId, LogSession, Setting};
+
+    /// Otherwise two findings could explain each other away, and no cause would be left.
+    #[test]
+    fn no_rule_follows_from_itself() {
+        fn reaches(from: &'static str, to: &str, depth: usize) -> bool {
+            let rule = RULES.iter().find(|r| r.id == from);
+            let next = rule.map_or(&[][..], |r| r.follows_from);
+            depth < RULES.len() && next.iter().any(|n| *n == to || reaches(n, to, depth + 1))
+        }
+        let cyclic: Vec<_> =
+            RULES.iter().filter(|r| reaches(r.id, r.id, 0)).map(|r| r.id).collect();
+        assert!(cyclic.is_empty(), "{cyclic:?}");
+    }
+
+    #[test]
+    fn what_rules_follow_from_exists() {
+        for rule in RULES {
+            for cause in rule.follows_from {
+                assert!(RULES.iter().any(|r| r.id == *cause), "{}: no rule {cause}", rule.id);
+            }
+        }
+    }
+
+    #[test]
+    fn a_fix_is_proposed_once_and_not_when_it_is_made() {
+        let mut log = LogSession::default();
+        let value = "true".to_string();
+        let setting = Setting { value, line: LineId(1) };
+        log.settings.insert("OLLAMA_FLASH_ATTENTION".to_string(), setting);
+        let finding = Finding::problem("x", Impact::Risk, 0.5, "title")
+            .fix(Fix::env("OLLAMA_FLASH_ATTENTION", "1"))
+            .fix(Fix::env("OLLAMA_NUM_PARALLEL", "1"))
+            .fix(Fix::env("OLLAMA_NUM_PARALLEL", "1"));
+        let kept = without_idle_fixes(&Facts::of_log(&log), finding).fixes;
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].name, "OLLAMA_NUM_PARALLEL");
+    }
 }

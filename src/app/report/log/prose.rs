@@ -47,7 +47,7 @@ pub(super) fn what(report: &LogReport) -> String {
     });
     let devices: Vec<String> = devices.collect();
     match devices.as_slice() {
-        [] => out.push_str(", no GPU in the log"),
+        [] => out.push_str(", the log names no GPU"),
         all => {
             let _ = write!(out, ", {}", all.join(", "));
         }

@@ -69,7 +69,10 @@ fn finding(out: &mut String, label: &str, finding: &Finding, style: Style) {
     }
     for (i, fix) in finding.fixes.iter().enumerate() {
         let word = if i == 0 { "fix" } else { "or" };
-        let _ = writeln!(out, "  {} {}", style.dim(word), wrap(&fix_sentence(fix), "      "));
+        // Several ways to make the same change have the same reason, which is told once.
+        let told = i > 0 && finding.fixes[i - 1].reason == fix.reason;
+        let sentence = if told { prose::instruction(fix) } else { fix_sentence(fix) };
+        let _ = writeln!(out, "  {} {}", style.dim(word), wrap(&sentence, "      "));
         // The first fix is the one to try: it is written out, the others can be had as JSON.
         for form in fix.forms.iter().take(if i == 0 { FORMS_SHOWN } else { 0 }) {
             let _ = writeln!(out, "      {}", style.dim(&form.label));
