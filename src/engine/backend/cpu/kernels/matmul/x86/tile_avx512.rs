@@ -7,15 +7,15 @@
 //! in the first-level cache.
 
 use std::arch::x86_64::{
-    __m512, _MM_HINT_T0, _mm_prefetch, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_load_ps, _mm512_load_si512, _mm512_mask_storeu_ps, _mm512_mul_ps, _mm512_set1_epi32,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_store_ps,
+    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_load_ps, _mm512_load_si512, _mm512_mask_storeu_ps, _mm512_mul_ps,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_store_ps,
 };
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::super::Product;
-use super::super::activations::{GROUP, RowLayout};
+use super::super::activations::{BLOCK, GROUP, RowLayout};
 use super::fill::{Shape, Tile};
 use super::panel::{self, BlockLayout, Start};
 use super::tiles::{self, Block, Place, TileKernel};
@@ -25,6 +25,10 @@ use super::unpack::Weights;
 pub(super) const VECTORS: usize = 2;
 /// Columns that meet a tile at a time.
 const COLUMNS: usize = 12;
+/// Half of them, for formats with two scales per block.
+const HALF: usize = COLUMNS / 2;
+/// Units of four codes in a block.
+const UNITS: usize = BLOCK / 4;
 /// Rows of a tile.
 pub(super) const ROWS: usize = 16 * VECTORS;
 
@@ -157,53 +161,19 @@ unsafe fn multiply<W: Weights, const C: usize>(
                 _mm_prefetch::<_MM_HINT_T0>(dst.add(64));
             }
         }
-        let mut units = at.tile.units.as_ptr();
         for b in 0..blocks {
+            let parts = Parts {
+                units: at.tile.units.as_ptr().add(b * UNITS * ROWS),
+                d: at.tile.d.as_ptr().add(b * subs * ROWS),
+                m: at.tile.m.as_ptr().add(b * subs * ROWS),
+            };
             let x = x.add(b * BlockLayout::<W, C>::STRIDE);
-            for sub in 0..subs {
-                let mut codes = [[_mm512_setzero_si512(); VECTORS]; C];
-                if W::OFFSET != 0 {
-                    let start = x.add(BlockLayout::<W, C>::START + sub * C).cast::<i32>();
-                    for t in 0..C {
-                        codes[t] = [_mm512_set1_epi32(*start.add(t)); VECTORS];
-                    }
-                }
-                for s in 0..8 / subs {
-                    let mut w = [_mm512_setzero_si512(); VECTORS];
-                    for v in 0..VECTORS {
-                        w[v] = _mm512_load_si512(units.add(16 * v).cast());
-                    }
-                    units = units.add(ROWS);
-                    let x = x.add((sub * 8 / subs + s) * C).cast::<i32>();
-                    each_column!(t in C => {
-                        let x = _mm512_set1_epi32(*x.add(t));
-                        for v in 0..VECTORS {
-                            codes[t][v] = _mm512_dpbusd_epi32(codes[t][v], w[v], x);
-                        }
-                    });
-                }
-                let scales = at.tile.d.as_ptr().add((b * subs + sub) * ROWS);
-                let addends = at.tile.m.as_ptr().add((b * subs + sub) * ROWS);
-                // In the order in which the sums of codes become ready.
-                each_column!(t in C => {
-                    let s = _mm512_set1_ps(*x.add(BlockLayout::<W, C>::SCALE + t).cast::<f32>());
-                    let sum_at = BlockLayout::<W, C>::SUM + sub * C + t;
-                    for v in 0..VECTORS {
-                        let d = _mm512_load_ps(scales.add(16 * v));
-                        let total = sums.add(t * ROWS + 16 * v);
-                        let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(codes[t][v]), d);
-                        // Volatile, or else the compiler would keep all sums in registers that it
-                        // does not have, and spill them.
-                        let old = total.cast::<__m512>().read_volatile();
-                        let mut next = _mm512_fmadd_ps(scaled, s, old);
-                        if W::HAS_MIN {
-                            let m = _mm512_load_ps(addends.add(16 * v));
-                            let sum = _mm512_set1_ps(*x.add(sum_at).cast::<f32>());
-                            next = _mm512_fmadd_ps(m, sum, next);
-                        }
-                        _mm512_store_ps(total, next);
-                    }
-                });
+            if W::BY_16 {
+                // Sums of both halves of a block, so that half the columns fill the registers.
+                add_halves::<W, C, HALF>(&parts, x, 0, sums);
+                add_halves::<W, C, HALF>(&parts, x, HALF, sums.add(HALF * ROWS));
+            } else {
+                add_block::<W, C>(&parts, x, sums);
             }
         }
         if at.last {
@@ -218,4 +188,173 @@ unsafe fn multiply<W: Weights, const C: usize>(
         }
     }
     blocks * BlockLayout::<W, C>::STRIDE
+}
+
+/// A tile's part of one block of 32 elements.
+struct Parts {
+    /// Codes: `(ROWS, UNITS)`.
+    units: *const u32,
+    /// Scales: `(ROWS, sub-blocks)`.
+    d: *const f32,
+    /// Addends, laid out as `d`.
+    m: *const f32,
+}
+
+/// Adds a block with one scale to the sums of `C` columns.
+///
+/// # Safety
+/// As [`multiply`]; inlined there. `x` is the block's part of the panel.
+#[inline(always)]
+unsafe fn add_block<W: Weights, const C: usize>(at: &Parts, x: *const u32, sums: *mut f32) {
+    // SAFETY: passed on.
+    unsafe {
+        let mut codes = [[_mm512_setzero_si512(); VECTORS]; C];
+        if W::OFFSET != 0 {
+            let start = x.add(BlockLayout::<W, C>::START).cast::<i32>();
+            for t in 0..C {
+                codes[t] = [_mm512_set1_epi32(*start.add(t)); VECTORS];
+            }
+        }
+        for u in 0..UNITS {
+            let w = unit(at.units.add(u * ROWS));
+            let x = x.add(u * C).cast::<i32>();
+            each_column!(t in C => {
+                let x = _mm512_set1_epi32(*x.add(t));
+                for v in 0..VECTORS {
+                    codes[t][v] = _mm512_dpbusd_epi32(codes[t][v], w[v], x);
+                }
+            });
+        }
+        // In the order in which the sums of codes become ready.
+        each_column!(t in C => {
+            let s = _mm512_set1_ps(*x.add(BlockLayout::<W, C>::SCALE + t).cast::<f32>());
+            for v in 0..VECTORS {
+                let d = _mm512_load_ps(at.d.add(16 * v));
+                let total = sums.add(t * ROWS + 16 * v);
+                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(codes[t][v]), d);
+                let mut next = _mm512_fmadd_ps(scaled, s, waiting(total));
+                if W::HAS_MIN {
+                    let m = _mm512_load_ps(at.m.add(16 * v));
+                    let sum = *x.add(BlockLayout::<W, C>::SUM + t).cast::<f32>();
+                    next = _mm512_fmadd_ps(m, _mm512_set1_ps(sum), next);
+                }
+                _mm512_store_ps(total, next);
+            }
+        });
+    }
+}
+
+/// Adds a block with a scale for each half to the sums of `H` of the `C` columns, from `first` on.
+/// Both halves meet in registers, because the way through the cache costs as much as a product.
+///
+/// # Safety
+/// As [`add_block`]; `sums` are those of the first of these columns.
+#[inline(always)]
+unsafe fn add_halves<W: Weights, const C: usize, const H: usize>(
+    at: &Parts,
+    x: *const u32,
+    first: usize,
+    sums: *mut f32,
+) {
+    // SAFETY: passed on.
+    unsafe {
+        let x = x.add(first);
+        let low = codes_of_half::<W, C, H>(at.units, x, 0);
+        let high = codes_of_half::<W, C, H>(at.units, x, 1);
+        // Read once: for all that the compiler knows, storing sums could change them.
+        let d = [scales(at.d), scales(at.d.add(ROWS))];
+        each_column!(t in H => {
+            let s = _mm512_set1_ps(*x.add(BlockLayout::<W, C>::SCALE + t).cast::<f32>());
+            for v in 0..VECTORS {
+                let total = sums.add(t * ROWS + 16 * v);
+                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(low[t][v]), d[0][v]);
+                let scaled = _mm512_fmadd_ps(_mm512_cvtepi32_ps(high[t][v]), d[1][v], scaled);
+                let mut next = _mm512_fmadd_ps(scaled, s, waiting(total));
+                if W::HAS_MIN {
+                    for half in 0..2 {
+                        let m = _mm512_load_ps(at.m.add(half * ROWS + 16 * v));
+                        let sum = x.add(BlockLayout::<W, C>::SUM + half * C + t).cast::<f32>();
+                        next = _mm512_fmadd_ps(m, _mm512_set1_ps(*sum), next);
+                    }
+                }
+                _mm512_store_ps(total, next);
+            }
+        });
+    }
+}
+
+/// Sums of codes of a half of a block.
+///
+/// # Safety
+/// As [`add_halves`]; `x` is the block's part of the panel from the first of the `H` columns on.
+#[inline(always)]
+unsafe fn codes_of_half<W: Weights, const C: usize, const H: usize>(
+    units: *const u32,
+    x: *const u32,
+    half: usize,
+) -> [[__m512i; VECTORS]; H] {
+    // SAFETY: passed on.
+    unsafe {
+        let mut codes = [[_mm512_setzero_si512(); VECTORS]; H];
+        if W::OFFSET != 0 {
+            let start = x.add(BlockLayout::<W, C>::START + half * C).cast::<i32>();
+            for t in 0..H {
+                codes[t] = [_mm512_set1_epi32(*start.add(t)); VECTORS];
+            }
+        }
+        for u in half * UNITS / 2..(half + 1) * UNITS / 2 {
+            let w = unit(units.add(u * ROWS));
+            let x = x.add(u * C).cast::<i32>();
+            each_column!(t in H => {
+                let x = _mm512_set1_epi32(*x.add(t));
+                for v in 0..VECTORS {
+                    codes[t][v] = _mm512_dpbusd_epi32(codes[t][v], w[v], x);
+                }
+            });
+        }
+        codes
+    }
+}
+
+/// Four codes of each row of a tile.
+///
+/// # Safety
+/// As [`add_block`].
+#[inline(always)]
+unsafe fn unit(units: *const u32) -> [__m512i; VECTORS] {
+    // SAFETY: passed on.
+    unsafe {
+        let mut w = [_mm512_setzero_si512(); VECTORS];
+        for v in 0..VECTORS {
+            w[v] = _mm512_load_si512(units.add(16 * v).cast());
+        }
+        w
+    }
+}
+
+/// A scale for each row of a tile.
+///
+/// # Safety
+/// As [`add_block`].
+#[inline(always)]
+unsafe fn scales(d: *const f32) -> [__m512; VECTORS] {
+    // SAFETY: passed on.
+    unsafe {
+        let mut scales = [_mm512_setzero_ps(); VECTORS];
+        for v in 0..VECTORS {
+            scales[v] = _mm512_load_ps(d.add(16 * v));
+        }
+        scales
+    }
+}
+
+/// Sums that wait in memory. Volatile, or else the compiler would keep all of them in registers that
+/// it does not have, and spill them.
+///
+/// # Safety
+/// As [`add_block`].
+#[inline(always)]
+unsafe fn waiting(total: *const f32) -> __m512 {
+    // SAFETY: passed on.
+    unsafe { total.cast::<__m512>().read_volatile() }
 }
