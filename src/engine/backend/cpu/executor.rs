@@ -249,7 +249,7 @@ fn run(pool: &ThreadPool, isa: Isa, nodes: &[HostNode], steps: &[Step], scratch:
             unsafe {
                 match nodes {
                     [node] => execute(wk, isa, node, scratch.0, &mut angles),
-                    _ => execute_together(wk, isa, nodes, step.products, scratch.0),
+                    _ => execute_together(wk, isa, nodes, step, scratch.0),
                 }
             }
             wk.barrier();
@@ -257,19 +257,26 @@ fn run(pool: &ThreadPool, isa: Isa, nodes: &[HostNode], steps: &[Step], scratch:
     });
 }
 
-/// Runs `products` products of the same activations, and what follows them by rows.
+/// Runs the nodes of a step: products of the same activations, the norm that makes these, if it is
+/// part of the step, and what follows by rows.
 ///
 /// # Safety
-/// As [`execute`] for each node; the nodes are a step of [`steps_of`].
+/// As [`execute`] for each node; the nodes are those of `step`, which is one of [`steps_of`].
 unsafe fn execute_together(
     wk: &Worker,
     isa: Isa,
     nodes: &[HostNode],
-    products: usize,
+    step: &Step,
     scratch: *mut [u8],
 ) {
-    let (products, followers) = nodes.split_at(products);
+    let (norms, nodes) = nodes.split_at(usize::from(step.norm));
+    let (products, followers) = nodes.split_at(step.products);
     let x = products[0].src[1];
+    for norm in norms {
+        // SAFETY: passed on; `steps_of` found that the norm makes `x`, which is quantised.
+        unsafe { normalise(wk, isa, norm, scratch.cast()) };
+        wk.barrier();
+    }
     let outputs: Vec<_> = products.iter().map(|p| (p.src[0], p.dst)).collect();
     let then = |rows: Range<usize>| {
         for node in followers {
@@ -280,9 +287,24 @@ unsafe fn execute_together(
         }
     };
     let together = !followers.is_empty();
-    let ready = products[0].x_is_ready;
+    let ready = step.norm || products[0].x_is_ready;
     // SAFETY: passed on.
     unsafe { matmul::mul_mats(wk, isa, &outputs, x, scratch.cast(), ready, together, &then) }
+}
+
+/// Makes rows of activations and quantises each while it is in the cache.
+///
+/// # Safety
+/// As [`execute`] for `norm`; the scratch has room for its result as quantised activations.
+unsafe fn normalise(wk: &Worker, isa: Isa, norm: &HostNode, scratch: *mut u8) {
+    let Op::RmsNorm { eps } = norm.op else { return };
+    for row in wk.share(norm.dst.rows(), 1) {
+        // SAFETY: passed on; shares do not overlap.
+        unsafe {
+            norm::rms_norm_row(isa, norm.src[0], norm.src[1], norm.dst, eps, row);
+            matmul::prepare_row(isa, norm.dst, row, scratch);
+        }
+    }
 }
 
 /// Runs one node on this worker.
@@ -395,7 +417,7 @@ mod tests {
         }
     }
 
-    /// The memory that gate, up, gated unit, down and residual leave behind.
+    /// The memory that norm, gate, up, gated unit, down and residual leave behind.
     fn feed_forward(dtype: DType, t: usize, timed: bool) -> Vec<u8> {
         const INNER: usize = 160;
         let mut buffers = HostBuffers::default();
@@ -421,12 +443,15 @@ mod tests {
             let dtype = DType::F32;
             BoundTensor { buffer: memory, offset: slot * (8 << 10), dtype, ne: [n, t, 1, 1], nb }
         };
-        let x = rows(0, WIDTH);
+        let (x, normed) = (rows(0, WIDTH), rows(6, WIDTH));
+        let mut scale = rows(0, WIDTH);
+        scale.ne[1] = 1;
         let node = |op, src: [BoundTensor; 2], dst| BoundNode { op, src: src.to_vec(), dst };
         let (wide, out) = ([rows(1, INNER), rows(2, INNER)], rows(4, WIDTH));
         let nodes = [
-            node(Op::MulMat, [matrix(gate, WIDTH, INNER), x], wide[0]),
-            node(Op::MulMat, [matrix(up, WIDTH, INNER), x], wide[1]),
+            node(Op::RmsNorm { eps: 1e-5 }, [x, scale], normed),
+            node(Op::MulMat, [matrix(gate, WIDTH, INNER), normed], wide[0]),
+            node(Op::MulMat, [matrix(up, WIDTH, INNER), normed], wide[1]),
             node(Op::Glu(GluKind::Silu), wide, rows(3, INNER)),
             node(Op::MulMat, [matrix(down, INNER, WIDTH), rows(3, INNER)], out),
             node(Op::Add, [out, x], rows(5, WIDTH)),
@@ -434,7 +459,7 @@ mod tests {
         let mut executor = Executor::new("CPU".to_string(), Threads::new(2, 2));
         let program = executor.compile(&buffers, &nodes, t).unwrap();
         let host = program.0.downcast_ref::<HostProgram>().unwrap();
-        assert_eq!(host.steps.len(), 2);
+        assert_eq!(host.steps.len(), if dtype.is_quantised() { 2 } else { 3 });
         executor.submit(&program, timed.then_some(&mut Vec::new())).unwrap();
         buffers.bytes(memory).unwrap().to_vec()
     }

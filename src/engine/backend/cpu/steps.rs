@@ -2,8 +2,10 @@
 //!
 //! Products of the same activations (query, key and value; gate and up) share one step. Operations
 //! on single elements that follow a product (bias, residual, gated unit) are done on each chunk of
-//! its rows by the thread that computed it, while the chunk is in the cache. Every node still writes
-//! its own result, so nothing that reads them can tell the difference.
+//! its rows by the thread that computed it, while the chunk is in the cache. A norm whose result is
+//! quantised for the products that follow is part of their step: each row is quantised right after
+//! it was made, and one barrier serves both. Every node still writes its own result, so nothing that
+//! reads them can tell the difference.
 //!
 //! Not here: fusing that would change what is computed, or in which order sums are taken.
 
@@ -26,14 +28,16 @@ pub(super) struct HostNode {
 pub(super) struct Step {
     /// Which nodes of the program.
     pub(super) nodes: Range<usize>,
-    /// How many of them, from the first on, are products; what follows works by rows.
+    /// The first node is a norm whose rows are quantised as they are made.
+    pub(super) norm: bool,
+    /// How many of the next ones are products; what follows works by rows.
     pub(super) products: usize,
 }
 
 impl Step {
     /// Node `index` on its own.
     pub(super) fn alone(index: usize) -> Self {
-        Self { nodes: index..index + 1, products: 0 }
+        Self { nodes: index..index + 1, norm: false, products: 0 }
     }
 }
 
@@ -52,6 +56,10 @@ pub(super) fn steps_of(nodes: &[HostNode]) -> Vec<Step> {
 /// The step that begins with node `start`.
 fn step_at(nodes: &[HostNode], start: usize) -> Step {
     let first = &nodes[start];
+    if nodes.get(start + 1).is_some_and(|next| is_norm_of(first, next)) {
+        let step = step_at(nodes, start + 1);
+        return Step { nodes: start..step.nodes.end, norm: true, products: step.products.max(1) };
+    }
     if !matches!(first.op, Op::MulMat) {
         return Step::alone(start);
     }
@@ -66,13 +74,22 @@ fn step_at(nodes: &[HostNode], start: usize) -> Step {
         let is_next = |&k: &usize| follows(&nodes[start..k], products, &nodes[k]);
         let followers = (end..nodes.len()).take_while(is_next).count();
         if followers > 0 {
-            return Step { nodes: start..end + followers, products };
+            return Step { nodes: start..end + followers, norm: false, products };
         }
     }
     if products == 1 {
         return Step::alone(start);
     }
-    Step { nodes: start..start + products, products }
+    Step { nodes: start..start + products, norm: false, products }
+}
+
+/// Whether `norm` makes the activations that `product` would have to quantise.
+fn is_norm_of(norm: &HostNode, product: &HostNode) -> bool {
+    matches!(norm.op, Op::RmsNorm { .. })
+        && matches!(product.op, Op::MulMat)
+        && product.src[0].dtype.is_quantised()
+        && !product.x_is_ready
+        && is_same(&norm.dst, &product.src[1])
 }
 
 /// Whether `node` may be done by rows right after `step`, whose first `products` are products.
@@ -171,7 +188,11 @@ mod tests {
     }
 
     fn step(nodes: Range<usize>, products: usize) -> Step {
-        Step { nodes, products }
+        Step { nodes, norm: false, products }
+    }
+
+    fn norm(x: TensorRef, dst: TensorRef) -> HostNode {
+        by_element(Op::RmsNorm { eps: 1e-5 }, x, plain(80_000, 64), dst)
     }
 
     #[test]
@@ -200,6 +221,29 @@ mod tests {
             by_element(Op::Add, sum, sum, plain(70_000, 64)),
         ];
         assert_eq!(steps_of(&nodes), [step(0..3, 2), step(3..6, 1)]);
+    }
+
+    #[test]
+    fn a_norm_joins_the_products_that_quantise_its_result() {
+        let (x, normed, dst) = (plain(0, 64), plain(10_000, 64), plain(20_000, 64));
+        let nodes = |dtype| [norm(x, normed), product(dtype, normed, dst)];
+        let together = Step { nodes: 0..2, norm: true, products: 1 };
+        assert_eq!(steps_of(&nodes(DType::Q8_0)), [together]);
+        // Plain weights read the rows as they are, and all of them.
+        assert_eq!(steps_of(&nodes(DType::F16)), [Step::alone(0), Step::alone(1)]);
+        // Some other activations.
+        let other = [norm(x, normed), product(DType::Q8_0, x, dst)];
+        assert_eq!(steps_of(&other), [Step::alone(0), Step::alone(1)]);
+        // What follows the products still does.
+        let sum = by_element(Op::Add, dst, x, plain(30_000, 64));
+        let [first, second] = nodes(DType::Q8_0);
+        let residual = [first, second, product(DType::Q4_K, normed, plain(40_000, 32)), sum];
+        let together = Step { nodes: 0..3, norm: true, products: 2 };
+        assert_eq!(steps_of(&residual), [together, Step::alone(3)]);
+        let [first, second] = nodes(DType::Q8_0);
+        let sum = by_element(Op::Add, dst, x, plain(30_000, 64));
+        let together = Step { nodes: 0..3, norm: true, products: 1 };
+        assert_eq!(steps_of(&[first, second, sum]), [together]);
     }
 
     #[test]

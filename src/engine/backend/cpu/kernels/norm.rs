@@ -20,12 +20,28 @@ pub unsafe fn rms_norm(
     eps: f32,
 ) {
     for row in wk.share(x.rows(), 1) {
-        // SAFETY: `row` is a row of both, and the weight has as many elements as a row.
-        unsafe {
-            let (from, to) = (f32_at(&x, row, 0), f32_at(&dst, row, 0));
-            let weight = f32_at(&weight, 0, 0);
-            dispatch(isa, RmsNorm { from, weight, to, n: x.ne[0], eps });
-        }
+        // SAFETY: passed on; `row` is a row of both.
+        unsafe { rms_norm_row(isa, x, weight, dst, eps, row) };
+    }
+}
+
+/// Row `row` of [`rms_norm`], on the calling worker.
+///
+/// # Safety
+/// As there; the row exists.
+pub unsafe fn rms_norm_row(
+    isa: Isa,
+    x: TensorRef,
+    weight: TensorRef,
+    dst: TensorRef,
+    eps: f32,
+    row: usize,
+) {
+    // SAFETY: `row` is a row of both, and the weight has as many elements as a row.
+    unsafe {
+        let (from, to) = (f32_at(&x, row, 0), f32_at(&dst, row, 0));
+        let weight = f32_at(&weight, 0, 0);
+        dispatch(isa, RmsNorm { from, weight, to, n: x.ne[0], eps });
     }
 }
 

@@ -117,11 +117,20 @@ pub unsafe fn prepare_x(wk: &Worker, isa: Isa, w: DType, x: TensorRef, scratch: 
     if !w.is_quantised() {
         return;
     }
-    let stride = RowLayout::new(x.ne[0]).stride;
     for r in wk.share(x.rows(), 1) {
-        // SAFETY: `r` is a row of `x`, its slot lies in the scratch, and shares do not overlap.
-        unsafe { activations::quantise_row(isa, x.f32_row(r), scratch.add(r * stride)) };
+        // SAFETY: passed on; `r` is a row of `x`, and shares do not overlap.
+        unsafe { prepare_row(isa, x, r, scratch) };
     }
+}
+
+/// Rounds row `row` of `x` into `scratch`, as [`prepare_x`] does for weights that want it.
+///
+/// # Safety
+/// As there; the row exists, and no other worker prepares it.
+pub unsafe fn prepare_row(isa: Isa, x: TensorRef, row: usize, scratch: *mut u8) {
+    let stride = RowLayout::new(x.ne[0]).stride;
+    // SAFETY: `row` is a row of `x`, and its slot lies in the scratch.
+    unsafe { activations::quantise_row(isa, x.f32_row(row), scratch.add(row * stride)) };
 }
 
 /// `dst = wᵀ x`: `w (k, n)` of any type, `x` F32 `(k, t)`, `dst` F32 `(n, t)`.
