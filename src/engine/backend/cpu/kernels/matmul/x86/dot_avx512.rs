@@ -16,7 +16,7 @@ use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
 use super::super::columns::Column;
 use super::tail::{Row, Tail, fetch};
-use super::unpack::{Scales, Weights};
+use super::unpack::{Scales, Weights, split_blocks};
 
 /// # Safety
 /// As [`Product`] states; the weights are of type `W`; the processor has AVX-512 with VNNI.
@@ -88,14 +88,10 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
                     let x = cols[t].x;
                     factors[t] = group_scales::<W>(&scales, x, &layout, g, &mut rest[r][t]);
                 }
-                for c in 0..4 {
-                    let codes = W::codes512(group, c);
-                    for t in 0..T {
-                        let q = _mm512_loadu_si512(cols[t].x.add(g * GROUP + c * 64).cast());
-                        let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, q);
-                        let factor = _mm512_permutexvar_ps(lanes::<W>(c), factors[t]);
-                        acc[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), factor, acc[r][t]);
-                    }
+                if W::HALVES {
+                    by_halves::<W, T>(group, cols, g, &factors, &mut acc[r]);
+                } else {
+                    by_blocks::<W, T>(group, cols, g, &factors, &mut acc[r]);
                 }
             }
         }
@@ -104,6 +100,64 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
                 let rest = _mm512_reduce_add_ps(rest[r][t]);
                 let rest = if W::HAS_MIN { rest } else { -(W::OFFSET as f32) * rest };
                 *cols[t].dst.add(row + r * apart) = _mm512_reduce_add_ps(acc[r][t]) + rest;
+            }
+        }
+    }
+}
+
+/// Adds a group's products, two blocks at a time.
+///
+/// # Safety
+/// As [`block`]; the group is `g` of its row.
+#[inline(always)]
+unsafe fn by_blocks<W: Weights, const T: usize>(
+    group: *const u8,
+    cols: &[Column; T],
+    g: usize,
+    factors: &[__m512; T],
+    acc: &mut [__m512; T],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        for c in 0..4 {
+            let codes = W::codes512(group, c);
+            for t in 0..T {
+                let q = _mm512_loadu_si512(cols[t].x.add(g * GROUP + c * 64).cast());
+                let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, q);
+                let factor = _mm512_permutexvar_ps(lanes::<W>(c), factors[t]);
+                acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), factor, acc[t]);
+            }
+        }
+    }
+}
+
+/// Adds a group's products, four blocks at a time: both halves of a block have the same scale, so
+/// that their products are added before they are scaled.
+///
+/// # Safety
+/// As [`by_blocks`].
+#[inline(always)]
+unsafe fn by_halves<W: Weights, const T: usize>(
+    group: *const u8,
+    cols: &[Column; T],
+    g: usize,
+    factors: &[__m512; T],
+    acc: &mut [__m512; T],
+) {
+    // SAFETY: passed on.
+    unsafe {
+        for c in 0..2 {
+            let codes = W::halves512(group, c);
+            for t in 0..T {
+                let x = cols[t].x.add(g * GROUP + c * 128);
+                let q = split_blocks(
+                    _mm512_loadu_si512(x.cast()),
+                    _mm512_loadu_si512(x.add(64).cast()),
+                );
+                let sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], q[0]);
+                let sums = _mm512_dpbusd_epi32(sums, codes[1], q[1]);
+                let factor = _mm512_permutexvar_ps(quarters(c), factors[t]);
+                acc[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), factor, acc[t]);
             }
         }
     }
@@ -153,6 +207,18 @@ unsafe fn both(v: [__m256; 2]) -> __m512 {
     unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(v[0]), v[1]) }
 }
 
+/// One of the scales `4 c .. 4 c + 4` for each quarter of the lanes.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+unsafe fn quarters(c: usize) -> __m512i {
+    let i = 4 * c as i32;
+    let (a, b, c, d) = (i, i + 1, i + 2, i + 3);
+    // SAFETY: the processor has AVX-512F.
+    unsafe { _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d) }
+}
+
 /// Which of a group's scales each lane of chunk `c` takes: a lane stands for 4 elements.
 ///
 /// # Safety
@@ -163,8 +229,7 @@ unsafe fn lanes<W: Weights>(c: usize) -> __m512i {
     // SAFETY: the processor has AVX-512F.
     unsafe {
         if W::BY_16 {
-            let (a, b, c, d) = (4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3);
-            _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d)
+            quarters(c)
         } else {
             let (a, b) = (2 * i, 2 * i + 1);
             _mm512_setr_epi32(a, a, a, a, a, a, a, a, b, b, b, b, b, b, b, b)

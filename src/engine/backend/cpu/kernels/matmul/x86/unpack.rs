@@ -9,8 +9,10 @@
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, __m512i, _mm_loadu_si128, _mm_setr_epi16, _mm_srli_epi16,
-    _mm256_and_si256, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm512_castsi256_si512, _mm512_inserti64x4,
+    _mm256_and_si256, _mm256_castsi128_si256, _mm256_cvtph_ps, _mm256_fmadd_ps,
+    _mm256_inserti128_si256, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm512_and_si512, _mm512_castsi256_si512, _mm512_inserti64x4, _mm512_permutex2var_epi64,
+    _mm512_set1_epi8, _mm512_setr_epi64, _mm512_srli_epi16,
 };
 
 /// Scales and minima of a group.
@@ -79,6 +81,17 @@ pub(super) trait Weights {
     /// Codes `32 c .. 32 c + 32` of group `g`, as unsigned bytes.
     unsafe fn codes(g: *const u8, c: usize) -> __m256i;
 
+    /// Blocks of 32 are 16 bytes with two codes each, so that halves of blocks are what is cheap to
+    /// get ([`Weights::halves512`]). Never together with `BY_16`.
+    const HALVES: bool = false;
+
+    /// First and second halves of the four blocks of codes `128 c .. 128 c + 128` of group `g`.
+    #[inline(always)]
+    unsafe fn halves512(g: *const u8, c: usize) -> [__m512i; 2] {
+        // SAFETY: passed on.
+        unsafe { split_blocks(Self::codes512(g, 2 * c), Self::codes512(g, 2 * c + 1)) }
+    }
+
     /// Codes `64 c .. 64 c + 64` of group `g`.
     #[inline(always)]
     unsafe fn codes512(g: *const u8, c: usize) -> __m512i {
@@ -95,6 +108,48 @@ pub(super) trait Weights {
 pub(super) unsafe fn join(low: __m256i, high: __m256i) -> __m512i {
     // SAFETY: passed on.
     unsafe { _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high) }
+}
+
+/// First and second halves of four blocks of 32 bytes.
+///
+/// # Safety
+/// The kernel has AVX-512F.
+#[inline(always)]
+pub(super) unsafe fn split_blocks(ab: __m512i, cd: __m512i) -> [__m512i; 2] {
+    // SAFETY: passed on.
+    unsafe {
+        let first = _mm512_setr_epi64(0, 1, 4, 5, 8, 9, 12, 13);
+        let second = _mm512_setr_epi64(2, 3, 6, 7, 10, 11, 14, 15);
+        [_mm512_permutex2var_epi64(ab, first, cd), _mm512_permutex2var_epi64(ab, second, cd)]
+    }
+}
+
+/// Two runs of 16 bytes, `stride` bytes apart.
+///
+/// # Safety
+/// They are readable; the kernel has AVX2.
+#[inline(always)]
+unsafe fn two_runs(p: *const u8, stride: usize) -> __m256i {
+    // SAFETY: passed on.
+    unsafe {
+        let first = _mm256_castsi128_si256(_mm_loadu_si128(p.cast::<__m128i>()));
+        _mm256_inserti128_si256::<1>(first, _mm_loadu_si128(p.add(stride).cast::<__m128i>()))
+    }
+}
+
+/// Low and high nibbles of four runs of 16 bytes, `stride` bytes apart.
+///
+/// # Safety
+/// They are readable; the kernel has AVX-512BW.
+#[inline(always)]
+pub(super) unsafe fn nibbles_4x16(p: *const u8, stride: usize) -> [__m512i; 2] {
+    // SAFETY: passed on.
+    unsafe {
+        let bytes = join(two_runs(p, stride), two_runs(p.add(2 * stride), stride));
+        let nibble = _mm512_set1_epi8(15);
+        let high = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
+        [_mm512_and_si512(bytes, nibble), high]
+    }
 }
 
 /// Eight `f16`s, `STRIDE` bytes apart.

@@ -1,14 +1,15 @@
 //! The formats with blocks of 32 elements.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, _mm_loadu_si128, _mm256_add_epi32, _mm256_and_si256,
+    __m128i, __m256, __m256i, __m512i, _mm_loadu_si128, _mm256_add_epi32, _mm256_and_si256,
     _mm256_blendv_epi8, _mm256_broadcastsi128_si256, _mm256_castsi256_ps, _mm256_cmpeq_epi8,
     _mm256_cmpgt_epi32, _mm256_loadu_si256, _mm256_or_si256, _mm256_set1_epi8, _mm256_set1_epi32,
     _mm256_set1_epi64x, _mm256_setr_epi32, _mm256_setr_epi64x, _mm256_shuffle_epi8,
-    _mm256_slli_epi32, _mm256_sllv_epi32, _mm256_xor_si256,
+    _mm256_slli_epi32, _mm256_sllv_epi32, _mm256_xor_si256, _mm512_broadcast_i32x4,
+    _mm512_shuffle_epi8,
 };
 
-use super::unpack::{Scales, Weights, half, halves, nibbles_16};
+use super::unpack::{Scales, Weights, half, halves, nibbles_4x16, nibbles_16};
 
 /// See `tensor::formats`.
 pub(super) struct Q4_0;
@@ -17,6 +18,7 @@ impl Weights for Q4_0 {
     const GROUP_BYTES: usize = 8 * 18;
     const OFFSET: i32 = 8;
     const MAX_CODE: i32 = 15;
+    const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn scales(g: *const u8) -> Scales {
@@ -29,6 +31,12 @@ impl Weights for Q4_0 {
         // SAFETY: 16 bytes follow the scale of block `c`.
         unsafe { nibbles_16(g.add(c * 18 + 2)) }
     }
+
+    #[inline(always)]
+    unsafe fn halves512(g: *const u8, c: usize) -> [__m512i; 2] {
+        // SAFETY: as for `codes`.
+        unsafe { nibbles_4x16(g.add(c * 72 + 2), 18) }
+    }
 }
 
 /// See `tensor::formats`.
@@ -38,6 +46,7 @@ impl Weights for Q4_1 {
     const GROUP_BYTES: usize = 8 * 20;
     const HAS_MIN: bool = true;
     const MAX_CODE: i32 = 15;
+    const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn scales(g: *const u8) -> Scales {
@@ -49,6 +58,12 @@ impl Weights for Q4_1 {
     unsafe fn codes(g: *const u8, c: usize) -> __m256i {
         // SAFETY: 16 bytes follow scale and minimum of block `c`.
         unsafe { nibbles_16(g.add(c * 20 + 4)) }
+    }
+
+    #[inline(always)]
+    unsafe fn halves512(g: *const u8, c: usize) -> [__m512i; 2] {
+        // SAFETY: as for `codes`.
+        unsafe { nibbles_4x16(g.add(c * 80 + 4), 20) }
     }
 }
 
@@ -156,6 +171,16 @@ unsafe fn look_up(table: &[u8; 16], nibbles: __m256i) -> __m256i {
     }
 }
 
+/// Looks up twice 64 nibbles.
+#[inline(always)]
+unsafe fn look_up_512(table: &[u8; 16], nibbles: [__m512i; 2]) -> [__m512i; 2] {
+    // SAFETY: the table has 16 bytes; the kernel has AVX-512BW.
+    unsafe {
+        let table = _mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast::<__m128i>()));
+        [_mm512_shuffle_epi8(table, nibbles[0]), _mm512_shuffle_epi8(table, nibbles[1])]
+    }
+}
+
 /// See `tensor::formats`.
 pub(super) struct Iq4Nl;
 
@@ -163,6 +188,7 @@ impl Weights for Iq4Nl {
     const GROUP_BYTES: usize = 8 * 18;
     const OFFSET: i32 = 128;
     const MAX_CODE: i32 = 255;
+    const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn scales(g: *const u8) -> Scales {
@@ -175,6 +201,12 @@ impl Weights for Iq4Nl {
         // SAFETY: 16 bytes follow the scale of block `c`.
         unsafe { look_up(&IQ4_CODES, nibbles_16(g.add(c * 18 + 2))) }
     }
+
+    #[inline(always)]
+    unsafe fn halves512(g: *const u8, c: usize) -> [__m512i; 2] {
+        // SAFETY: as for `codes`.
+        unsafe { look_up_512(&IQ4_CODES, nibbles_4x16(g.add(c * 72 + 2), 18)) }
+    }
 }
 
 /// See `tensor::formats`. Although a super-block, its nibbles lie as in `IQ4_NL`.
@@ -184,6 +216,7 @@ impl Weights for Iq4Xs {
     const GROUP_BYTES: usize = 136;
     const OFFSET: i32 = 128;
     const MAX_CODE: i32 = 255;
+    const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn scales(g: *const u8) -> Scales {
@@ -210,6 +243,12 @@ impl Weights for Iq4Xs {
         // SAFETY: 8 runs of 16 bytes follow the 8 bytes of scales.
         unsafe { look_up(&IQ4_CODES, nibbles_16(g.add(8 + c * 16))) }
     }
+
+    #[inline(always)]
+    unsafe fn halves512(g: *const u8, c: usize) -> [__m512i; 2] {
+        // SAFETY: as for `codes`.
+        unsafe { look_up_512(&IQ4_CODES, nibbles_4x16(g.add(8 + c * 64), 16)) }
+    }
 }
 
 /// The 16 doubled values of `MXFP4`, each plus 16.
@@ -222,6 +261,7 @@ impl Weights for Mxfp4 {
     const GROUP_BYTES: usize = 8 * 17;
     const OFFSET: i32 = 16;
     const MAX_CODE: i32 = 31;
+    const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn scales(g: *const u8) -> Scales {
@@ -237,6 +277,12 @@ impl Weights for Mxfp4 {
     unsafe fn codes(g: *const u8, c: usize) -> __m256i {
         // SAFETY: 16 bytes follow the exponent of block `c`.
         unsafe { look_up(&MXFP4_CODES, nibbles_16(g.add(c * 17 + 1))) }
+    }
+
+    #[inline(always)]
+    unsafe fn halves512(g: *const u8, c: usize) -> [__m512i; 2] {
+        // SAFETY: as for `codes`.
+        unsafe { look_up_512(&MXFP4_CODES, nibbles_4x16(g.add(c * 68 + 1), 17)) }
     }
 }
 
