@@ -19,7 +19,7 @@ use crate::engine::tensor::DType;
 
 use super::buffers::DeviceBuffers;
 use super::clock::DeviceClock;
-use super::driver::{Context, CudaError, DeviceEvent, DeviceMemory, Stream};
+use super::driver::{Context, CudaError, DeviceEvent, DeviceMemory, Function, Stream};
 use super::kernels::{Kernels, NoKernel};
 use super::launch::{self, Operand, ScratchPlan};
 use super::program::{CudaProgram, Replay};
@@ -213,7 +213,7 @@ impl CudaDevice {
         self.enter()?;
         let mut marks = vec![self.mark()?];
         for node in &program.nodes {
-            program.launch(&self.stream, node.clone())?;
+            program.run_node(&self.stream, node.clone())?;
             marks.push(self.mark()?);
         }
         let ticket = {
@@ -254,6 +254,27 @@ impl CudaDevice {
             ranges.push(first..launches.len());
         }
         Ok((launches, ranges))
+    }
+
+    /// Finds the kernel of each launch; compiles those that are new.
+    fn with_functions(
+        &mut self,
+        planned: Vec<launch::Launch>,
+    ) -> Result<Vec<(Function, launch::Launch)>, DeviceError> {
+        let mut launches = Vec::with_capacity(planned.len());
+        for launch in planned {
+            let function = self.kernels.get(launch.kernel, launch.shared_bytes);
+            let function = function.map_err(|e| match e {
+                NoKernel::Driver(e) => {
+                    self.failed(&format!("compiling kernel {}", launch.kernel))(e)
+                }
+                NoKernel::NotBuilt { .. } => {
+                    DeviceError::Kernel { device: self.info.name.clone(), reason: e.to_string() }
+                }
+            })?;
+            launches.push((function, launch));
+        }
+        Ok(launches)
     }
 
     fn reserve_scratch(&mut self, bytes: usize) -> Result<Arc<DeviceMemory>, DeviceError> {
@@ -403,21 +424,16 @@ impl Device for CudaDevice {
         let mut scratch_plan = ScratchPlan::placed(scratch.address(), &measured);
         let (planned, ranges) = self.plan(&placed, &mut scratch_plan)?;
         memory.push(scratch);
-        let mut launches = Vec::with_capacity(planned.len());
-        for launch in planned {
-            let function = self.kernels.get(launch.kernel, launch.shared_bytes);
-            let function = function.map_err(|e| match e {
-                NoKernel::Driver(e) => {
-                    self.failed(&format!("compiling kernel {}", launch.kernel))(e)
-                }
-                NoKernel::NotBuilt { .. } => {
-                    DeviceError::Kernel { device: self.info.name.clone(), reason: e.to_string() }
-                }
-            })?;
-            launches.push((function, launch));
-        }
+        let joined = self.with_functions(launch::fuse(&planned))?;
+        let launches = self.with_functions(planned)?;
         let replay = Mutex::new(Replay::Launches(0));
-        Ok(Program(Box::new(CudaProgram { launches, nodes: ranges, _memory: memory, replay })))
+        Ok(Program(Box::new(CudaProgram {
+            joined,
+            launches,
+            nodes: ranges,
+            _memory: memory,
+            replay,
+        })))
     }
 
     fn submit(

@@ -18,6 +18,9 @@ const CAPTURE_LAUNCHES_MIN: usize = 4;
 
 /// See the module.
 pub(super) struct CudaProgram {
+    /// What runs: launches that may do the work of several nodes.
+    pub(super) joined: Vec<(Function, Launch)>,
+    /// The same work with launches of one node each, for timing nodes.
     pub(super) launches: Vec<(Function, Launch)>,
     /// The launches of each node.
     pub(super) nodes: Vec<Range<usize>>,
@@ -41,30 +44,34 @@ impl CudaProgram {
     pub(super) fn run(&self, stream: &Stream, graphs: bool) -> Result<(), CudaError> {
         let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
         if let Replay::Launches(runs) = *replay {
-            let enough = self.launches.len() >= CAPTURE_LAUNCHES_MIN;
+            let enough = self.joined.len() >= CAPTURE_LAUNCHES_MIN;
             *replay = match runs {
                 _ if !graphs || !enough => Replay::Always,
                 0..RUNS_BEFORE_CAPTURE => Replay::Launches(runs + 1),
                 // A driver that cannot capture still runs the launches one by one.
                 _ => stream
-                    .capture(|| self.launch(stream, 0..self.launches.len()))
+                    .capture(|| start(stream, &self.joined))
                     .map_or(Replay::Always, Replay::Graph),
             };
         }
         match &*replay {
             // SAFETY: the launches that were captured hold only addresses of `_memory`.
             Replay::Graph(graph) => unsafe { stream.launch_graph(graph) },
-            _ => self.launch(stream, 0..self.launches.len()),
+            _ => start(stream, &self.joined),
         }
     }
 
-    /// Puts some launches into the stream.
-    pub(super) fn launch(&self, stream: &Stream, part: Range<usize>) -> Result<(), CudaError> {
-        for (function, launch) in &self.launches[part] {
-            // SAFETY: planned for this kernel from checked tensors; `_memory` keeps the addresses
-            // valid, and the device waits for the stream before a program is dropped.
-            unsafe { stream.launch(function, launch) }?;
-        }
-        Ok(())
+    /// Puts the launches of one node into the stream.
+    pub(super) fn run_node(&self, stream: &Stream, node: Range<usize>) -> Result<(), CudaError> {
+        start(stream, &self.launches[node])
     }
+}
+
+fn start(stream: &Stream, launches: &[(Function, Launch)]) -> Result<(), CudaError> {
+    for (function, launch) in launches {
+        // SAFETY: planned for this kernel from checked tensors; the program's memory keeps the
+        // addresses valid, and the device waits for the stream before a program is dropped.
+        unsafe { stream.launch(function, launch) }?;
+    }
+    Ok(())
 }

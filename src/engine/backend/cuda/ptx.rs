@@ -23,6 +23,14 @@ pub(super) const UNITS: &[Unit] = &[
         ],
     },
     Unit {
+        name: "add_rms_norm",
+        kernels: &["add_rms_norm_f32"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/add_rms_norm.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/add_rms_norm.compute_80.ptx")),
+        ],
+    },
+    Unit {
         name: "expert_sum",
         kernels: &["expert_sum_f32"],
         ptx: &[

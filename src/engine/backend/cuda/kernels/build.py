@@ -233,6 +233,18 @@ def verify(toolchain, unit, arch):
     return dict(sorted(figures.items()))
 
 
+def verify_all(toolchain, unit):
+    """Each kernel's figures by the architecture of the PTX."""
+    all_figures = {}
+    for arch in toolchain.targets:
+        figures = verify(toolchain, unit, arch)
+        entries = sorted(ENTRY.findall((PTX / f"{unit}.{arch}.ptx").read_text()))
+        if sorted(figures) != entries:
+            sys.exit(f"{unit}: ptxas reports {sorted(figures)}, the PTX has {entries}")
+        all_figures[arch] = figures
+    return all_figures
+
+
 # ---- Results ----
 
 
@@ -293,16 +305,13 @@ def build(wanted):
                 file = PTX / f"{unit}.{arch}.ptx"
                 file.write_text(ptx)
                 entry["ptx"][arch] = {"file": file.name, "sha256": sha256(ptx.encode())}
-                figures = pool.submit(verify, toolchain, unit, arch)
-                jobs.append((entry["ptx"][arch], figures, ENTRY.findall(ptx)))
-            manifest[unit] = entry
             print(f"compiled {unit}.cu", flush=True)
-        for ptx, figures, entries in jobs:
-            ptx["kernels"] = figures.result()
-            if sorted(ptx["kernels"]) != sorted(entries):
-                sys.exit(f"{ptx['file']}: ptxas reports {sorted(ptx['kernels'])}, it has {entries}")
-    for unit in wanted:
-        write_entry(unit, manifest[unit])
+            jobs.append((unit, entry, pool.submit(verify_all, toolchain, unit)))
+        for unit, entry, figures in jobs:
+            for arch, kernels in figures.result().items():
+                entry["ptx"][arch]["kernels"] = kernels
+            manifest[unit] = entry
+            write_entry(unit, entry)
     known = {p["file"] for entry in manifest.values() for p in entry["ptx"].values()}
     for file in PTX.iterdir():
         if file.name not in known and file.name not in {f"{unit}.json" for unit in manifest}:

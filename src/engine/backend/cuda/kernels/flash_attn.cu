@@ -6,9 +6,15 @@
 // side by side (WARPS_N) take slices of a tile's cells and are put together at the end: for decode,
 // where there are few rows and the cache is read once.
 //
+// Tiles of which the mask hides everything from all rows of the block are not brought at all: half of
+// them in a prompt, and other sequences' cells.
+//
 // Scores and sums are floats; queries are split into two halves where EXACT, which keeps 22 bits of
 // them, and weights of softmax are rounded to halves.
 #include "flash_attn.cuh"
+
+// Bits for the tiles of the longest part of the context: launch/flash_attn.rs knows it, too.
+#define VISIBLE_WORDS 128u
 
 // Values of 0 to 255 in the bytes of `bytes` as four halves, less `middle`, times `scale`.
 __device__ __forceinline__ uint2 widen_bytes(u32 bytes, half middle, half2 scale) {
@@ -78,8 +84,7 @@ __device__ __forceinline__ void load_tile(half* tile, u32 type, const uint8_t* c
             cp_async_or_zero<16>(tile + cell * STRIDE + at, row + 2 * at, exists);
         }
     } else {
-        // Two at a time are under way; more would be unrolled into a lot of code.
-#pragma unroll 2
+#pragma unroll 4
         for (u32 i = threadIdx.x; i < CELLS * PIECES; i += FLASH_ATTN_THREADS) {
             const u32 cell = i / PIECES, at = i % PIECES * 8;
             const uint8_t* row = cells + (first + cell) * cell_bytes;
@@ -87,6 +92,46 @@ __device__ __forceinline__ void load_tile(half* tile, u32 type, const uint8_t* c
                 first + cell < end ? cache_halves(type, row, at) : make_uint4(0, 0, 0, 0);
         }
     }
+}
+
+// Which tiles of [begin, end) any row of the block sees anything of: one bit each.
+template <u32 CELLS>
+__device__ __forceinline__ void find_visible_tiles(const FlashAttnParams& p, u32* visible,
+                                                   u32 first_token, u32 end_token, u32 begin,
+                                                   u32 end) {
+    const u32 lane = threadIdx.x % WARP_LANES, warp = threadIdx.x / WARP_LANES;
+    const u32 words = ceil_div(ceil_div(end - begin, CELLS), 32u);
+    // A warp makes a word of 32 tiles.
+    for (u32 word = warp; word < words; word += FLASH_ATTN_THREADS / WARP_LANES) {
+        u32 bits = 0;
+        for (u32 i = 0; i < 32; i++) {
+            const u32 cell = begin + (word * 32 + i) * CELLS + lane * 2;
+            const bool mine = lane * 2 < CELLS && cell < end;
+            // The same for all lanes; most tiles are seen by the first token.
+            bool seen = false;
+            for (u32 token = first_token; token < end_token && !seen; token++) {
+                bool see = false;
+                if (mine) {
+                    const uint16_t* from = reinterpret_cast<const uint16_t*>(
+                        p.mask + token * p.mask_row + cell);
+                    see = from[0] != 0xfc00u || (cell + 1 < end && from[1] != 0xfc00u);
+                }
+                seen = __any_sync(ALL_LANES, see);
+            }
+            bits |= static_cast<u32>(seen) << i;
+        }
+        if (lane == 0) visible[word] = bits;
+    }
+}
+
+// The first visible tile from `tile` on, or `tiles`.
+__device__ __forceinline__ u32 next_visible(const u32* visible, u32 tile, u32 tiles) {
+    while (tile < tiles) {
+        const u32 bits = visible[tile / 32] >> tile % 32;
+        if (bits != 0) return tile + __ffs(bits) - 1;
+        tile = (tile / 32 + 1) * 32;
+    }
+    return tiles;
 }
 
 // The query rows as halves: the rounded ones, and below them what rounding left.
@@ -300,21 +345,34 @@ __device__ __forceinline__ void flash_attn(const FlashAttnParams& p) {
         const u32 token = (first_row + warp_m * 16 + lane / 4 + r * 8) / p.group;
         mask_rows[r] = token < p.t ? p.mask + token * p.mask_row : nullptr;
     }
-    const auto start_tile = [&](u32 first) {
-        half* tile = tiles + first / CELLS % p.stages * (2 * CELLS * STRIDE);
-        load_tile<D, CELLS, STRIDE>(tile, p.k_type, k, p.k_cell_bytes, first, end);
-        load_tile<D, CELLS, STRIDE>(tile + CELLS * STRIDE, p.v_type, v, p.v_cell_bytes, first, end);
+    const auto start_tile = [&](u32 tile, u32 stage) {
+        half* to = tiles + stage * (2 * CELLS * STRIDE);
+        const u32 first = begin + tile * CELLS;
+        load_tile<D, CELLS, STRIDE>(to, p.k_type, k, p.k_cell_bytes, first, end);
+        load_tile<D, CELLS, STRIDE>(to + CELLS * STRIDE, p.v_type, v, p.v_cell_bytes, first, end);
     };
 
     Rows<D> rows = {};
     rows.largest[0] = rows.largest[1] = -INFINITY;
+    SHARED_ARRAY(u32, visible, VISIBLE_WORDS);
+    const u32 end_token = min((first_row + ROWS - 1) / p.group + 1, p.t);
+    if (begin < end) {
+        find_visible_tiles<CELLS>(p, visible, first_row / p.group, end_token, begin, end);
+    }
     load_queries<D, ROWS, STRIDE, EXACT>(p, queries, first_row, head_kv);
-    if (p.stages > 1 && begin < end) start_tile(begin);
+    __syncthreads();
+    const u32 n_tiles = begin < end ? ceil_div(end - begin, CELLS) : 0;
+    u32 tile = next_visible(visible, 0, n_tiles);
+    if (p.stages > 1 && tile < n_tiles) start_tile(tile, 0);
     cp_async_commit();
-    for (u32 first = begin; first < end; first += CELLS) {
+    for (u32 stage = 0; tile < n_tiles; stage = (stage + 1) % p.stages) {
+        const u32 next = next_visible(visible, tile + 1, n_tiles);
         // The next tile comes while this one is used, if there is room for two.
-        const u32 start = p.stages > 1 ? first + CELLS : first;
-        if (start < end) start_tile(start);
+        if (p.stages == 1) {
+            start_tile(tile, 0);
+        } else if (next < n_tiles) {
+            start_tile(next, (stage + 1) % p.stages);
+        }
         cp_async_commit();
         if (p.stages > 1) {
             cp_async_wait<1>();
@@ -322,14 +380,15 @@ __device__ __forceinline__ void flash_attn(const FlashAttnParams& p) {
             cp_async_wait<0>();
         }
         __syncthreads();
-        const half* keys = tiles + first / CELLS % p.stages * (2 * CELLS * STRIDE) +
-                           warp_n * TILES * 8 * STRIDE;
+        const half* keys = tiles + stage * (2 * CELLS * STRIDE) + warp_n * TILES * 8 * STRIDE;
+        const u32 first = begin + tile * CELLS + warp_n * TILES * 8;
         u32 hidden[TILES][2];
-        if (load_mask<TILES>(p, hidden, mask_rows, first + warp_n * TILES * 8, end)) {
+        if (load_mask<TILES>(p, hidden, mask_rows, first, end)) {
             attend<D, STRIDE, TILES, ROWS, EXACT>(p, rows, queries + warp_m * 16 * STRIDE, keys,
                                                   keys + CELLS * STRIDE, hidden);
         }
         __syncthreads();
+        tile = next;
     }
     cp_async_wait<0>();
     if constexpr (WARPS_N == 1) {

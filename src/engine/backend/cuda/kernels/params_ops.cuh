@@ -42,17 +42,37 @@ struct RowParams {
 };
 static_assert(sizeof(RowParams) == 72);
 
+// sum = a + b and dst = the norm of sum · weight, over rows of `ne0` without gaps.
+struct AddNormParams {
+    const float* a;
+    const float* b;
+    const float* weight;
+    float* sum;
+    float* dst;
+    u32 ne0;
+    float eps;
+};
+static_assert(sizeof(AddNormParams) == 48);
+
 // Largest half of a head's turning elements.
 #define ROPE_PAIRS_MAX 256
 
-struct RopeParams {
+// One tensor that turns.
+struct RopeSide {
     const float* src;  // (d, n_head, t)
-    const int* positions;
-    const float* factors;  // (n_dims / 2), or null
     float* dst;
     u64 src_head, src_token;
     u64 dst_head, dst_token;
-    u32 d, n_head;
+    u32 n_head;
+    u32 groups;  // of heads that share a block
+};
+
+// Queries and keys may turn in one launch; the second side has no heads where there is one tensor.
+struct RopeParams {
+    RopeSide sides[2];
+    const int* positions;
+    const float* factors;  // (n_dims / 2), or null
+    u32 d;
     u32 n_dims;
     u32 neox;
     u32 heads_per_block;
@@ -61,9 +81,10 @@ struct RopeParams {
     float ramp_low;
     float ramp_width;
     float magnitude;
+    u32 padding;
     float base[ROPE_PAIRS_MAX];  // radians per position of each pair
 };
-static_assert(sizeof(RopeParams) == 104 + 4 * ROPE_PAIRS_MAX);
+static_assert(sizeof(RopeParams) == 168 + 4 * ROPE_PAIRS_MAX);
 
 struct GetRowsParams {
     const void* table;  // (n, rows)
@@ -77,17 +98,23 @@ struct GetRowsParams {
 };
 static_assert(sizeof(GetRowsParams) == 56);
 
-struct SetRowsParams {
+// One tensor that is written.
+struct SetRowsSide {
     const float* src;  // (n, t)
-    const int* rows;   // (t)
     void* cache;       // (n, cells)
     u64 src_row;
     u64 cache_row_bytes;
     u32 n, cells;
+};
+
+// Keys and values may be written in one launch, as blockIdx.y says.
+struct SetRowsParams {
+    SetRowsSide sides[2];
+    const int* rows;  // (t)
     u32 chunks;
     u32 padding;
 };
-static_assert(sizeof(SetRowsParams) == 56);
+static_assert(sizeof(SetRowsParams) == 96);
 
 // The k largest of each row, in one or two steps: parts of a row first, then their winners.
 struct TopKParams {

@@ -8,10 +8,12 @@
 
 CUDA_KERNEL(rope_f32, RopeParams, 256) {
     const u32 token = blockIdx.x, pairs = p.n_dims / 2;
-    const u32 first_head = blockIdx.y * p.heads_per_block;
-    const u32 end_head = min(first_head + p.heads_per_block, p.n_head);
-    const float* src = p.src + token * p.src_token;
-    float* dst = p.dst + token * p.dst_token;
+    const bool second = blockIdx.y >= p.sides[0].groups;
+    const RopeSide& side = p.sides[second];
+    const u32 first_head = (blockIdx.y - (second ? p.sides[0].groups : 0)) * p.heads_per_block;
+    const u32 end_head = min(first_head + p.heads_per_block, side.n_head);
+    const float* src = side.src + token * side.src_token;
+    float* dst = side.dst + token * side.dst_token;
     const float position = static_cast<float>(p.positions[token]);
 
     // Threads that do not fill a row of pairs take more heads at once.
@@ -31,15 +33,17 @@ CUDA_KERNEL(rope_f32, RopeParams, 256) {
         const float c = cosf(theta) * p.magnitude, s = sinf(theta) * p.magnitude;
         const u32 low = p.neox ? i : 2 * i, high = p.neox ? i + pairs : 2 * i + 1;
         for (u32 head = first_head + head_offset; head < end_head; head += heads_at_once) {
-            const float x = src[head * p.src_head + low], y = src[head * p.src_head + high];
-            dst[head * p.dst_head + low] = x * c - y * s;
-            dst[head * p.dst_head + high] = x * s + y * c;
+            const float* from = src + head * side.src_head;
+            float* to = dst + head * side.dst_head;
+            const float x = from[low], y = from[high];
+            to[low] = x * c - y * s;
+            to[high] = x * s + y * c;
         }
     }
-    if (p.src == p.dst) return;
+    if (side.src == side.dst) return;
     for (u32 head = first_head + head_offset; head < end_head; head += heads_at_once) {
         for (u32 i = p.n_dims + column; i < p.d; i += columns) {
-            dst[head * p.dst_head + i] = src[head * p.src_head + i];
+            dst[head * side.dst_head + i] = src[head * side.src_head + i];
         }
     }
 }

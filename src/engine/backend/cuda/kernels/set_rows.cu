@@ -13,14 +13,15 @@
 
 template <class T, class Convert>
 __device__ __forceinline__ void set_plain_rows(const SetRowsParams& p, Convert convert) {
+    const SetRowsSide& side = p.sides[blockIdx.y];
     const u32 token = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
     const u32 row = static_cast<u32>(p.rows[token]);
-    if (row >= p.cells) return;
-    const float* src = p.src + token * p.src_row;
-    T* dst = reinterpret_cast<T*>(static_cast<char*>(p.cache) + row * p.cache_row_bytes);
+    if (row >= side.cells) return;
+    const float* src = side.src + token * side.src_row;
+    T* dst = reinterpret_cast<T*>(static_cast<char*>(side.cache) + row * side.cache_row_bytes);
     for (u32 step = 0; step < 4; step++) {
         const u32 i = (chunk * 4 + step) * SET_ROWS_THREADS + threadIdx.x;
-        if (i < p.n) dst[i] = convert(src[i]);
+        if (i < side.n) dst[i] = convert(src[i]);
     }
 }
 
@@ -92,14 +93,16 @@ __device__ __forceinline__ void store_half_bits(uint8_t* to, uint16_t bits) {
 // `Format::store(block, x)` writes the block whose element of this lane is `x`.
 template <class Format>
 __device__ __forceinline__ void set_block_rows(const SetRowsParams& p) {
+    const SetRowsSide& side = p.sides[blockIdx.y];
     const u32 token = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
     const u32 row = static_cast<u32>(p.rows[token]);
-    if (row >= p.cells) return;
+    if (row >= side.cells) return;
     const u32 lane = threadIdx.x % WARP_LANES, warp = threadIdx.x / WARP_LANES;
     const u32 block = chunk * (SET_ROWS_THREADS / WARP_LANES) + warp;
-    if (block * 32 >= p.n) return;
-    const float x = p.src[token * p.src_row + block * 32 + lane];
-    uint8_t* to = static_cast<uint8_t*>(p.cache) + row * p.cache_row_bytes + block * Format::BYTES;
+    if (block * 32 >= side.n) return;
+    const float x = side.src[token * side.src_row + block * 32 + lane];
+    uint8_t* to =
+        static_cast<uint8_t*>(side.cache) + row * side.cache_row_bytes + block * Format::BYTES;
     if (__any_sync(ALL_LANES, !(fabsf(x) < INFINITY))) {
         for (u32 i = lane; i < Format::BYTES; i += WARP_LANES) to[i] = 0xff;
         return;

@@ -14,9 +14,13 @@ const THREADS: u32 = 128;
 const ANY_VALUES_MAX: usize = 512;
 /// What a block can use of shared memory where the device says nothing of more.
 const SHARED_BYTES_PLAIN: usize = 48 << 10;
+/// What the kernels declare themselves: see `shared_bytes` in `kernels/ptx/flash_attn.json`.
+const SHARED_BYTES_STATIC: usize = 512;
 /// Parts of the context are multiples of the kernels' tiles, and no shorter than this many cells.
 const TILE_CELLS: usize = 64;
 const PART_CELLS_MIN: usize = 256;
+/// Nor longer than this, for which `VISIBLE_WORDS` in the kernel has bits.
+const PART_CELLS_MAX: usize = 131_072;
 
 /// The number that kernels know a type of the cache by.
 fn cache_type(dtype: DType) -> Result<u32, String> {
@@ -170,8 +174,9 @@ fn params(
     })
 }
 
+/// Dynamic shared memory that a block can have.
 fn shared_bytes_max(traits: &Traits) -> usize {
-    (traits.shared_bytes_optin as usize).max(SHARED_BYTES_PLAIN)
+    (traits.shared_bytes_optin as usize).max(SHARED_BYTES_PLAIN) - SHARED_BYTES_STATIC
 }
 
 /// The kernel that takes every cache and head.
@@ -234,7 +239,7 @@ fn tiled(x: &Extents, k: &Operand, v: &Operand, traits: &Traits) -> Option<Kerne
 fn splits(blocks: usize, n_kv: usize, traits: &Traits) -> (usize, usize) {
     let wanted = (2 * traits.multiprocessors as usize).div_ceil(blocks);
     let most = n_kv.div_ceil(PART_CELLS_MIN);
-    let parts = wanted.clamp(1, most.max(1));
+    let parts = wanted.clamp(1, most.max(1)).max(n_kv.div_ceil(PART_CELLS_MAX));
     let len = n_kv.div_ceil(parts).next_multiple_of(TILE_CELLS).max(TILE_CELLS);
     (n_kv.div_ceil(len).max(1), len)
 }
@@ -250,10 +255,13 @@ mod tests {
             multiprocessors: 132,
             shared_bytes_optin: 227 << 10,
         };
-        for (blocks, n_kv) in [(8, 256), (8, 8192), (8, 100), (1, 131_072), (1000, 8192), (3, 0)] {
+        for (blocks, n_kv) in
+            [(8, 256), (8, 8192), (8, 100), (1, 131_072), (1000, 8192), (3, 0), (900, 1 << 20)]
+        {
             let (parts, len) = splits(blocks, n_kv, &traits);
             assert!(parts * len >= n_kv && (parts - 1) * len < n_kv.max(1), "{blocks} {n_kv}");
             assert!(parts == 1 || len >= PART_CELLS_MIN, "{blocks} {n_kv}: {parts} of {len}");
+            assert!(len <= PART_CELLS_MAX, "{blocks} {n_kv}: {parts} of {len}");
         }
         assert_eq!(splits(8, 8192, &traits), (32, 256));
         assert_eq!(splits(1000, 8192, &traits).0, 1);

@@ -10,6 +10,7 @@ mod expert_sum;
 mod expert_weights;
 mod experts;
 mod flash_attn;
+mod fuse;
 mod get_rows;
 mod glu;
 mod matmul;
@@ -28,6 +29,7 @@ use bytemuck::Pod;
 use crate::engine::graph::Op;
 use crate::engine::tensor::DType;
 
+pub(super) use fuse::fuse;
 pub(super) use scratch::ScratchPlan;
 
 /// A tensor on the device: address, type, extents in elements, strides in bytes.

@@ -2,6 +2,8 @@
 
 use std::f32::consts::PI;
 
+use bytemuck::Zeroable;
+
 use crate::engine::graph::{RopeMode, RopeParams};
 use crate::engine::tensor::DType;
 
@@ -55,17 +57,22 @@ pub(super) fn plan(
     };
     let ramp_low = pair(rope.beta_fast).floor().max(0.0);
     let ramp_high = pair(rope.beta_slow).ceil().min(rope.n_dims as f32 - 1.0);
-    let params = ops::RopeParams {
+    let (tokens, groups) = (extent(x.ne[2])?, extent(x.ne[1])?.div_ceil(HEADS_PER_BLOCK));
+    let side = ops::RopeSide {
         src: x.address,
-        positions: integers(&src[1])?,
-        factors: src.get(2).map_or(0, |f| f.address),
         dst: dst.address,
         src_head: x_at.row,
         src_token: x_at.plane,
         dst_head: dst_at.row,
         dst_token: dst_at.plane,
-        d: extent(x.ne[0])?,
         n_head: extent(x.ne[1])?,
+        groups,
+    };
+    let params = ops::RopeParams {
+        sides: [side, ops::RopeSide::zeroed()],
+        positions: integers(&src[1])?,
+        factors: src.get(2).map_or(0, |f| f.address),
+        d: extent(x.ne[0])?,
         n_dims: extent(rope.n_dims)?,
         neox: u32::from(rope.mode == RopeMode::Neox),
         heads_per_block: HEADS_PER_BLOCK,
@@ -74,9 +81,9 @@ pub(super) fn plan(
         ramp_low,
         ramp_width: (ramp_high - ramp_low).max(0.001),
         magnitude,
+        padding: 0,
         base,
     };
-    let (tokens, groups) = (extent(x.ne[2])?, extent(x.ne[1])?.div_ceil(HEADS_PER_BLOCK));
     if tokens > 0 && groups > 0 {
         out.push(Launch {
             kernel: "rope_f32",

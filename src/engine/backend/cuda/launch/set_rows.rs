@@ -1,8 +1,10 @@
 //! Launches of `SET_ROWS`: rows into the KV cache.
 
+use bytemuck::Zeroable;
+
 use crate::engine::tensor::DType;
 
-use super::super::params::ops::SetRowsParams;
+use super::super::params::ops::{SetRowsParams, SetRowsSide};
 use super::rows::{self, extent, integers, push, strides};
 use super::{Launch, Operand, ScratchPlan, Traits};
 
@@ -50,14 +52,17 @@ pub(super) fn plan(
         return Err(format!("{} rows for {} cells", x.rows(), cells.ne[0]));
     }
     let chunks = x.ne[0].div_ceil(elements);
-    let params = SetRowsParams {
+    let side = SetRowsSide {
         src: x.address,
-        rows: integers(cells)?,
         cache: dst.address,
         src_row: x_at.row,
         cache_row_bytes: dst.nb[1] as u64,
         n: extent(x.ne[0])?,
         cells: extent(dst.ne[1])?,
+    };
+    let params = SetRowsParams {
+        sides: [side, SetRowsSide::zeroed()],
+        rows: integers(cells)?,
         chunks: extent(chunks)?,
         padding: 0,
     };

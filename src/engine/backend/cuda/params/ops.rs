@@ -44,20 +44,41 @@ pub(in crate::engine::backend::cuda) struct RowParams {
     pub eps: f32,
 }
 
-/// `rope_f32`.
+/// `add_rms_norm_f32`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(in crate::engine::backend::cuda) struct RopeParams {
+pub(in crate::engine::backend::cuda) struct AddNormParams {
+    pub a: u64,
+    pub b: u64,
+    pub weight: u64,
+    pub sum: u64,
+    pub dst: u64,
+    pub ne0: u32,
+    pub eps: f32,
+}
+
+/// A tensor that `rope_f32` turns.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct RopeSide {
     pub src: u64,
-    pub positions: u64,
-    pub factors: u64,
     pub dst: u64,
     pub src_head: u64,
     pub src_token: u64,
     pub dst_head: u64,
     pub dst_token: u64,
-    pub d: u32,
     pub n_head: u32,
+    pub groups: u32,
+}
+
+/// `rope_f32`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct RopeParams {
+    pub sides: [RopeSide; 2],
+    pub positions: u64,
+    pub factors: u64,
+    pub d: u32,
     pub n_dims: u32,
     pub neox: u32,
     pub heads_per_block: u32,
@@ -66,6 +87,7 @@ pub(in crate::engine::backend::cuda) struct RopeParams {
     pub ramp_low: f32,
     pub ramp_width: f32,
     pub magnitude: f32,
+    pub padding: u32,
     pub base: [f32; ROPE_PAIRS_MAX],
 }
 
@@ -84,17 +106,24 @@ pub(in crate::engine::backend::cuda) struct GetRowsParams {
     pub padding: u32,
 }
 
-/// `set_rows_*`.
+/// A tensor that `set_rows_*` writes.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(in crate::engine::backend::cuda) struct SetRowsParams {
+pub(in crate::engine::backend::cuda) struct SetRowsSide {
     pub src: u64,
-    pub rows: u64,
     pub cache: u64,
     pub src_row: u64,
     pub cache_row_bytes: u64,
     pub n: u32,
     pub cells: u32,
+}
+
+/// `set_rows_*`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct SetRowsParams {
+    pub sides: [SetRowsSide; 2],
+    pub rows: u64,
     pub chunks: u32,
     pub padding: u32,
 }
@@ -182,9 +211,10 @@ pub(in crate::engine::backend::cuda) struct FlashAttnParams {
 // The sizes that params_ops.cuh asserts.
 const _: () = assert!(size_of::<ZipParams>() == 96);
 const _: () = assert!(size_of::<RowParams>() == 72);
-const _: () = assert!(size_of::<RopeParams>() == 104 + 4 * ROPE_PAIRS_MAX);
+const _: () = assert!(size_of::<AddNormParams>() == 48);
+const _: () = assert!(size_of::<RopeParams>() == 168 + 4 * ROPE_PAIRS_MAX);
 const _: () = assert!(size_of::<GetRowsParams>() == 56);
-const _: () = assert!(size_of::<SetRowsParams>() == 56);
+const _: () = assert!(size_of::<SetRowsParams>() == 96);
 const _: () = assert!(size_of::<TopKParams>() == 48);
 const _: () = assert!(size_of::<ExpertWeightsParams>() == 48);
 const _: () = assert!(size_of::<ExpertSumParams>() == 64);
