@@ -345,3 +345,40 @@ fn ctrl_c_stops_generation_and_still_reports() {
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(report["output"][0]["finish"], "cancelled");
 }
+
+#[test]
+fn our_own_log_says_what_the_report_says() {
+    use gpuwhy::observe::logs::{BufferKind, Engine, parse_bytes};
+    let device = ["-dev", "virtual:256MiB", "-ngl", "4", "-ctk", "q8_0", "-v", "-q"];
+    let (stdout, log) = gpuwhy(&greedy(&[&device[..], &["--format", "json"]].concat()));
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    let session = parse_bytes(log.as_bytes());
+    assert_eq!(session.engine, Engine::Gpuwhy, "{log}");
+    assert_eq!(session.version.unwrap().value, env!("CARGO_PKG_VERSION"));
+    assert_eq!((session.counts.unknown, session.loads.len()), (0, 1), "{log}");
+    let (load, facts) = (&session.loads[0], &report["facts"]);
+    let layers = load.layers.unwrap();
+    assert_eq!(facts["placement"]["layers_offloaded"], layers.offloaded);
+    assert_eq!(facts["placement"]["layers_total"], layers.total);
+    assert_eq!(facts["context"]["n_ctx"], load.n_ctx.unwrap().value);
+    assert_eq!(facts["model"]["architecture"], load.model.arch.as_ref().unwrap().value);
+    assert_eq!(facts["model"]["layers"], load.model.n_layer.unwrap());
+    let graph = load.graph.unwrap();
+    assert_eq!(facts["graph"]["splits_prompt"], graph.splits_prompt.unwrap());
+    assert_eq!(facts["graph"]["nodes"], graph.nodes_decode.unwrap());
+    assert_eq!(load.kv.as_ref().unwrap().type_k.as_deref(), Some("q8_0"));
+    for memory in facts["memory"]["devices"].as_array().unwrap() {
+        let kinds = [
+            ("weight_bytes", BufferKind::Model),
+            ("kv_bytes", BufferKind::Kv),
+            ("compute_bytes", BufferKind::Compute),
+        ];
+        for (name, kind) in kinds {
+            let told = load.buffer_bytes(kind, |b| memory["device"] == b.device.as_str());
+            let exact = memory[name].as_u64().unwrap();
+            assert!(told.abs_diff(exact) <= 6000, "{name}: {told} {exact}");
+        }
+    }
+    let decode = session.requests.first[0].decode_tokens_per_s.unwrap();
+    assert!((decode - report["timings"]["decode"]["tokens_per_s"].as_f64().unwrap()).abs() < 0.01);
+}

@@ -99,6 +99,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     sink.record(Event::Span(Span { track, kind, start_ns, end_ns: now_ns(), bytes: 0, tokens: 0 }));
     let rss_before_bytes = rss_bytes();
     let mut engine = load(args, &gguf, &sink)?;
+    if tracing::enabled!(tracing::Level::INFO) {
+        log(&report::load_lines(&engine_facts(&engine, None)));
+    }
     let tokenizer = Arc::clone(engine.tokenizer());
     let requests = requests(args, &engine, &tokenizer, &prompts, sink.as_ref())?;
     let mut texts = Texts::new(args, requests.len());
@@ -113,11 +116,19 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
         sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
     }
     let report = report::build(&sums, facts, totals);
+    log(&report::timing_lines(&report.timings));
     if args.splits_dump {
         plans.print();
     }
     texts.failure()?;
     print(args, &report)
+}
+
+/// Logs lines, for `-v`.
+fn log(lines: &[String]) {
+    for line in lines {
+        tracing::info!("{line}");
+    }
 }
 
 fn load(args: &RunArgs, gguf: &Arc<Gguf>, sink: &Arc<dyn Sink>) -> Result<Engine, Failure> {
