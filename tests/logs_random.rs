@@ -47,7 +47,7 @@ fn checked(bytes: &[u8]) -> LogSession {
     let session = parse_bytes(bytes);
     let counts = &session.counts;
     assert_eq!(counts.bytes, bytes.len() as u64);
-    let ends = bytes.iter().filter(|b| **b == b'\n').count() as u64;
+    let ends = memchr::memchr_iter(b'\n', bytes).count() as u64;
     let last = u64::from(bytes.last().is_some_and(|b| *b != b'\n'));
     assert_eq!(counts.lines, ends + last);
     let shown: u64 = counts.unknown_shapes.iter().map(|s| s.2).sum();

@@ -91,6 +91,11 @@ impl Catalogue {
         &self.patterns
     }
 
+    /// The lines of all samples, in their order.
+    pub fn samples(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().flat_map(|p| &p.samples).map(|s| s.line.as_str())
+    }
+
     fn index(patterns: Vec<Pattern>) -> Self {
         let mut words: Vec<&str> = Vec::new();
         let mut text_patterns: Vec<Vec<u32>> = Vec::new();
