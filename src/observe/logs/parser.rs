@@ -251,7 +251,7 @@ impl Stages {
             return;
         };
         self.counts.known += 1;
-        let Taken { spans, scratch } = &self.search.taken;
+        let Taken { spans, scratch, .. } = &self.search.taken;
         self.fold.apply(&Record {
             pattern,
             kind: pattern.kind,

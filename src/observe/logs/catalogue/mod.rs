@@ -8,6 +8,7 @@ mod builtin;
 mod error;
 mod file;
 mod pattern;
+mod scan;
 
 use std::collections::HashMap;
 
@@ -41,6 +42,7 @@ pub(super) struct Search {
     pub(super) pairs: Pairs,
     pub(super) taken: Taken,
     candidates: Vec<u32>,
+    message: String,
 }
 
 impl Catalogue {
@@ -106,8 +108,7 @@ impl Catalogue {
                 Some(slog) if slog.prefix => prefixes.push(i),
                 Some(slog) => messages.entry(slog.msg.clone()).or_default().push(i),
                 None => {
-                    let longest = pattern.literals.iter().max_by_key(|l| l.len());
-                    let Some(literal) = longest else { continue };
+                    let Some(literal) = &pattern.literal else { continue };
                     if let Some(known) = words.iter().position(|w| w == literal) {
                         text_patterns[known].push(i);
                     } else {
@@ -144,24 +145,26 @@ impl Catalogue {
         search: &mut Search,
         mut each: impl FnMut(&'c Pattern) -> bool,
     ) {
-        let Search { pairs, taken, candidates } = search;
-        candidates.clear();
+        let Search { pairs, taken, candidates, message } = search;
         if pairs.read(text) {
-            self.slog_candidates(text, pairs, candidates);
-            for &i in &*candidates {
+            message.clear();
+            let msg = pairs.msg();
+            let unescaped = msg.is_some_and(|msg| msg.text_into(text, message));
+            let in_line = msg.and_then(|msg| text.get(msg.value.clone())).unwrap_or_default();
+            let said = if unescaped { message.as_str() } else { in_line };
+            for i in self.slog_candidates(said) {
                 let pattern = &self.patterns[i as usize];
-                if pattern.match_slog(text, pairs, taken) && !each(pattern) {
+                if pattern.match_slog(text, said, unescaped, pairs, taken) && !each(pattern) {
                     return;
                 }
             }
-            candidates.clear();
         }
-        if let Some(literals) = &self.literals {
-            for hit in literals.find_overlapping_iter(text) {
-                for &i in &self.text_patterns[hit.pattern().as_usize()] {
-                    if !candidates.contains(&i) {
-                        candidates.push(i);
-                    }
+        let Some(literals) = &self.literals else { return };
+        candidates.clear();
+        for hit in literals.find_overlapping_iter(text) {
+            for &i in &self.text_patterns[hit.pattern().as_usize()] {
+                if !candidates.contains(&i) {
+                    candidates.push(i);
                 }
             }
         }
@@ -174,20 +177,14 @@ impl Catalogue {
         }
     }
 
-    fn slog_candidates(&self, text: &str, pairs: &Pairs, into: &mut Vec<u32>) {
-        let Some(msg) = pairs.msg() else { return };
-        let mut unescaped = String::new();
-        let message = if msg.text_into(text, &mut unescaped) {
-            unescaped.as_str()
-        } else {
-            text.get(msg.value.clone()).unwrap_or_default()
-        };
-        into.extend(self.messages.get(message).into_iter().flatten());
-        let begins = |i: &&u32| {
-            let slog = self.patterns[**i as usize].slog.as_ref();
+    /// Slog patterns that a message may be of: those for the whole message first.
+    fn slog_candidates(&self, message: &str) -> impl Iterator<Item = u32> {
+        let whole = self.messages.get(message).into_iter().flatten().copied();
+        let begins = move |i: &u32| {
+            let slog = self.patterns[*i as usize].slog.as_ref();
             slog.is_some_and(|s| message.starts_with(&s.msg))
         };
-        into.extend(self.prefixes.iter().filter(begins));
+        whole.chain(self.prefixes.iter().copied().filter(begins))
     }
 
     /// Tries every sample on every pattern: what is wrong with them.
@@ -230,7 +227,7 @@ impl Catalogue {
             return Err(SampleFault::Others(ids));
         }
         self.find(&text, search);
-        let Taken { spans, scratch } = &search.taken;
+        let Taken { spans, scratch, .. } = &search.taken;
         let fields = super::record::Fields { pattern, spans, text: &text, scratch };
         for (name, wanted) in &sample.fields {
             let found = fields.get(name);

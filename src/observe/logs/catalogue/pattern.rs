@@ -6,13 +6,16 @@
 
 use std::sync::OnceLock;
 
-use regex::{CaptureLocations, Regex};
+use memchr::memmem::Finder;
+use regex::Regex;
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::super::fold::Kind;
 use super::super::record::Span;
 use super::super::slog::Pairs;
 use super::error::CatalogueError;
 use super::file::{Entry, Sample, Slog};
+use super::scan::{NONE, Scan, Stack};
 
 /// One pattern of the catalogue.
 #[derive(Debug)]
@@ -25,7 +28,10 @@ pub struct Pattern {
     pub notice: Option<String>,
     /// Names of the fields that it may take: groups of the expression, then names for keys.
     pub names: Vec<String>,
-    pub(super) literals: Vec<String>,
+    /// The longest literal of a text pattern, which the catalogue looks for.
+    pub(super) literal: Option<String>,
+    /// The other ones.
+    more_literals: Vec<Finder<'static>>,
     pub(super) slog: Option<SlogMatcher>,
     expression: Option<Expression>,
     /// Keys to take, with the name's position in `names`.
@@ -43,27 +49,71 @@ pub(super) struct SlogMatcher {
     keys: Vec<String>,
 }
 
-/// A regular expression that is compiled when a line first asks for it: a log needs few of the
+/// A regular expression. Each matcher is made when a line first asks for it: a log needs few of the
 /// hundreds that there are.
 #[derive(Debug)]
 struct Expression {
     text: String,
-    compiled: OnceLock<Option<Regex>>,
+    scan: OnceLock<Option<Scan>>,
+    regex: OnceLock<Option<Regex>>,
     /// Group number of each name.
     groups: Vec<usize>,
 }
 
 impl Expression {
+    /// The expression with the names of its groups.
     fn new(text: String) -> Result<(Self, Vec<String>), String> {
-        let regex = Regex::new(&text).map_err(|e| e.to_string())?;
-        let named = regex.capture_names().enumerate();
-        let (groups, names) =
-            named.filter_map(|(i, n)| Some((i, n?.to_string()))).unzip::<_, _, Vec<_>, Vec<_>>();
-        Ok((Self { text, compiled: OnceLock::from(Some(regex)), groups }, names))
+        let hir = regex_syntax::parse(&text).map_err(|e| e.to_string())?;
+        let mut named = Vec::new();
+        group_names(&hir, &mut named);
+        let (groups, names) = named.into_iter().unzip();
+        Ok((Self { text, scan: OnceLock::new(), regex: OnceLock::new(), groups }, names))
+    }
+
+    fn scan(&self) -> Option<&Scan> {
+        self.scan.get_or_init(|| Scan::new(&self.text)).as_ref()
     }
 
     fn regex(&self) -> Option<&Regex> {
-        self.compiled.get_or_init(|| Regex::new(&self.text).ok()).as_ref()
+        self.regex.get_or_init(|| Regex::new(&self.text).ok()).as_ref()
+    }
+
+    /// Whether a text matches; the places of the groups are then in `stack.slots`.
+    fn search(&self, text: &str, stack: &mut Stack) -> bool {
+        let quick = self.scan().filter(|_| text.is_ascii());
+        if let Some(found) = quick.and_then(|scan| scan.search(text.as_bytes(), stack)) {
+            return found;
+        }
+        let Some(regex) = self.regex() else { return false };
+        let mut places = regex.capture_locations();
+        if regex.captures_read(&mut places, text).is_none() {
+            return false;
+        }
+        stack.slots.clear();
+        for group in 0..places.len() {
+            let (start, end) = places.get(group).unwrap_or((NONE, NONE));
+            stack.slots.extend([start, end]);
+        }
+        true
+    }
+}
+
+/// Names of groups with their numbers, in their order.
+fn group_names(hir: &Hir, into: &mut Vec<(usize, String)>) {
+    match hir.kind() {
+        HirKind::Capture(capture) => {
+            if let Some(name) = &capture.name {
+                into.push((capture.index as usize, name.to_string()));
+            }
+            group_names(&capture.sub, into);
+        }
+        HirKind::Repetition(repetition) => group_names(&repetition.sub, into),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            for part in parts {
+                group_names(part, into);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -72,6 +122,7 @@ impl Expression {
 pub(in super::super) struct Taken {
     pub(in super::super) spans: Vec<Span>,
     pub(in super::super) scratch: String,
+    stack: Stack,
 }
 
 impl Taken {
@@ -92,7 +143,7 @@ impl Pattern {
     }
 
     fn build(entry: Entry) -> Result<Self, String> {
-        let literals = entry.literal.into_vec();
+        let mut literals = entry.literal.into_vec();
         if entry.sample.is_empty() {
             return Err("has no sample".into());
         }
@@ -114,6 +165,7 @@ impl Pattern {
             Some(text) => Expression::new(text).map(|(e, n)| (Some(e), n))?,
             None => (None, Vec::new()),
         };
+        let longest = if entry.slog.is_none() { take_longest(&mut literals) } else { None };
         let first_key = names.len();
         let mut keys: Vec<(String, u16)> = Vec::new();
         for (i, (key, name)) in entry.keys.into_iter().enumerate() {
@@ -125,7 +177,8 @@ impl Pattern {
             kind: entry.kind,
             notice: entry.notice,
             names,
-            literals,
+            literal: longest,
+            more_literals: literals.iter().map(|l| Finder::new(l).into_owned()).collect(),
             slog: entry.slog.map(SlogMatcher::new).transpose()?,
             expression,
             keys,
@@ -133,47 +186,34 @@ impl Pattern {
         })
     }
 
-    /// Whether a line without structure matches; what it takes is then in `taken`.
+    /// Whether a line that has the pattern's literal matches; what it takes is then in `taken`.
     pub(super) fn match_text(&self, text: &str, taken: &mut Taken) -> bool {
         taken.clear();
         self.slog.is_none()
-            && self.literals.iter().all(|l| text.contains(l.as_str()))
+            && self.has_more_literals(text)
             && self.match_expression(text, 0, false, taken)
     }
 
-    /// Whether a structured line matches; what it takes is then in `taken`.
-    pub(super) fn match_slog(&self, text: &str, pairs: &Pairs, taken: &mut Taken) -> bool {
-        taken.clear();
-        let Some(slog) = &self.slog else { return false };
-        let Some(msg) = pairs.msg() else { return false };
-        let start = taken.scratch.len();
-        if msg.text_into(text, &mut taken.scratch) {
-            return self.match_message(slog, text, pairs, None, start, taken);
-        }
-        let range = msg.value.clone();
-        self.match_message(slog, text, pairs, Some(range), start, taken)
-    }
-
-    /// `msg` is the message's place in the line; `None` when it was unescaped into the scratch.
-    fn match_message(
+    /// Whether a structured line matches; what it takes is then in `taken`. `message` is the
+    /// message as it reads, and `unescaped` says that it does not stand so in the line.
+    pub(super) fn match_slog(
         &self,
-        slog: &SlogMatcher,
         text: &str,
+        message: &str,
+        unescaped: bool,
         pairs: &Pairs,
-        msg: Option<std::ops::Range<usize>>,
-        scratch_start: usize,
         taken: &mut Taken,
     ) -> bool {
-        let in_scratch = msg.is_none();
-        let start = msg.as_ref().map_or(scratch_start, |r| r.start);
-        let message = match msg {
-            Some(range) => text.get(range).unwrap_or_default().to_string(),
-            None => taken.scratch[scratch_start..].to_string(),
-        };
-        if !slog.accepts(&message, text, pairs)
-            || !self.literals.iter().all(|l| text.contains(l.as_str()))
-            || !self.match_expression(&message, start, in_scratch, taken)
-        {
+        taken.clear();
+        let (Some(slog), Some(msg)) = (&self.slog, pairs.msg()) else { return false };
+        if !slog.accepts(message, text, pairs) || !self.has_more_literals(text) {
+            return false;
+        }
+        if unescaped {
+            taken.scratch.push_str(message);
+        }
+        let start = if unescaped { 0 } else { msg.value.start };
+        if !self.match_expression(message, start, unescaped, taken) {
             return false;
         }
         for (key, name) in &self.keys {
@@ -191,6 +231,10 @@ impl Pattern {
         true
     }
 
+    fn has_more_literals(&self, text: &str) -> bool {
+        self.more_literals.iter().all(|finder| finder.find(text.as_bytes()).is_some())
+    }
+
     fn match_expression(
         &self,
         text: &str,
@@ -199,22 +243,24 @@ impl Pattern {
         taken: &mut Taken,
     ) -> bool {
         let Some(expression) = &self.expression else { return true };
-        let Some(regex) = expression.regex() else { return false };
-        if expression.groups.is_empty() {
-            return regex.is_match(text);
-        }
-        let mut places: CaptureLocations = regex.capture_locations();
-        if regex.captures_read(&mut places, text).is_none() {
+        let Taken { spans, stack, .. } = taken;
+        if !expression.search(text, stack) {
             return false;
         }
         for (name, group) in expression.groups.iter().enumerate() {
-            if let Some((start, end)) = places.get(*group) {
+            let (start, end) = (stack.slots[2 * group], stack.slots[2 * group + 1]);
+            if end != NONE {
                 let (start, end) = ((start + offset) as u32, (end + offset) as u32);
-                taken.spans.push(Span { name: name as u16, scratch, start, end });
+                spans.push(Span { name: name as u16, scratch, start, end });
             }
         }
         true
     }
+}
+
+fn take_longest(literals: &mut Vec<String>) -> Option<String> {
+    let at = (0..literals.len()).max_by_key(|&i| literals[i].len())?;
+    Some(literals.swap_remove(at))
 }
 
 /// A literal for the prefilter may not be shorter: it would let most lines through.
