@@ -15,6 +15,7 @@ mod record;
 mod session;
 mod shape;
 mod slog;
+mod source;
 mod text;
 
 pub use catalogue::{Catalogue, CatalogueError, Pattern, SampleFault};
@@ -28,3 +29,4 @@ pub use session::{
     Role, Seen, Setting, Spread, Summary, Version,
 };
 pub use slog::go_map;
+pub use source::{Host, Source, SourceError, Step, Stream, default_sources};

@@ -1,0 +1,139 @@
+//! Where a log comes from: files (gzip and Zstandard too), standard input, the journal, a
+//! container, or the places where Ollama keeps it. Gives bytes and knows nothing of lines.
+//!
+//! Invariants: a source is never changed, and what is held of it is bounded.
+
+mod error;
+mod follow;
+mod places;
+mod tool;
+mod unpack;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+pub use error::SourceError;
+pub use places::{Host, default_sources};
+
+use follow::Follow;
+use tool::Tool;
+
+/// Where a log is, as a person writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// `-`.
+    Stdin,
+    /// A path.
+    File(PathBuf),
+    /// `journald:UNIT`.
+    Journald(String),
+    /// `docker:NAME`: the name or id of a container.
+    Docker(String),
+}
+
+impl Source {
+    /// Reads an argument. A file that is there is a file, whatever its name.
+    pub fn parse(argument: &str) -> Self {
+        if argument == "-" {
+            return Self::Stdin;
+        }
+        let path = Path::new(argument);
+        match argument.split_once(':') {
+            Some(("journald", unit)) if !unit.is_empty() && !path.exists() => {
+                Self::Journald(unit.to_string())
+            }
+            Some(("docker", name)) if !name.is_empty() && !path.exists() => {
+                Self::Docker(name.to_string())
+            }
+            _ => Self::File(path.to_path_buf()),
+        }
+    }
+
+    /// As a report names it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Stdin => "standard input".to_string(),
+            Self::File(path) => path.display().to_string(),
+            Self::Journald(unit) => format!("journald:{unit}"),
+            Self::Docker(name) => format!("docker:{name}"),
+        }
+    }
+
+    /// Opens it. With `follow`, it does not end where its bytes end now.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or the program that reads it cannot be started.
+    pub fn open(&self, follow: bool) -> Result<Stream, SourceError> {
+        let file_error = |path: &Path, error| SourceError::File { path: path.into(), error };
+        let inner = match self {
+            Self::Stdin => Inner::Plain(unpack::unpacked(Box::new(std::io::stdin()))),
+            Self::File(path) if follow => {
+                Inner::Follow(Follow::open(path).map_err(|e| file_error(path, e))?)
+            }
+            Self::File(path) => {
+                let file = File::open(path).map_err(|e| file_error(path, e))?;
+                if file.metadata().is_ok_and(|m| m.is_dir()) {
+                    return Err(SourceError::Folder { path: path.clone() });
+                }
+                Inner::Plain(unpack::unpacked(Box::new(file)))
+            }
+            Self::Journald(unit) => Inner::Tool(Tool::journald(unit, follow)?),
+            Self::Docker(name) => Inner::Tool(Tool::docker(name, follow)?),
+        };
+        Ok(Stream { inner, name: self.name() })
+    }
+}
+
+/// An open source.
+#[derive(Debug)]
+pub struct Stream {
+    inner: Inner,
+    name: String,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Plain(unpack::Unpacked),
+    Follow(Follow),
+    Tool(Tool),
+}
+
+/// What a source gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// So many bytes are in the buffer.
+    Bytes(usize),
+    /// The file was put away and a new one begins, or it was cut to begin anew.
+    Rotated,
+    /// Nothing more for now: ask again later.
+    Idle,
+    /// Nothing more will come.
+    End,
+}
+
+impl Stream {
+    /// Reads what there is. Only sources that a program reads (`journald:`, `docker:`) and standard
+    /// input make the caller wait for bytes.
+    ///
+    /// # Errors
+    /// When reading fails, or the program that reads the source says that it could not.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<Step, SourceError> {
+        let read_error = |error| SourceError::Read { name: self.name.clone(), error };
+        match &mut self.inner {
+            Inner::Follow(follow) => follow.read(buffer).map_err(read_error),
+            Inner::Tool(tool) => tool.read(buffer),
+            Inner::Plain(reader) => loop {
+                match reader.read(buffer) {
+                    Ok(0) => return Ok(Step::End),
+                    Ok(n) => return Ok(Step::Bytes(n)),
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    Err(e) => return Err(read_error(e)),
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! Sources of every kind.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+
+use super::*;
+
+fn all(stream: &mut Stream) -> Vec<u8> {
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 700]);
+    while let Step::Bytes(n) = stream.read(&mut buffer).unwrap() {
+        bytes.extend_from_slice(&buffer[..n]);
+    }
+    bytes
+}
+
+fn text() -> Vec<u8> {
+    (0..5000).flat_map(|i| format!("line {i} of a log\n").into_bytes()).collect()
+}
+
+fn read_file(bytes: &[u8]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("any.name");
+    fs::write(&path, bytes).unwrap();
+    all(&mut Source::File(path).open(false).unwrap())
+}
+
+#[test]
+fn packed_files_are_told_by_their_bytes() {
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = |bytes: &[u8]| {
+        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+    };
+    let text = text();
+    let (first, second) = text.split_at(20_000);
+    assert_eq!(read_file(&text), text);
+    assert_eq!(read_file(&gzip(&text)), text);
+    assert_eq!(read_file(&[gzip(first), gzip(second)].concat()), text);
+    assert_eq!(read_file(&zstd(&text)), text);
+    assert_eq!(read_file(&[zstd(first), zstd(second)].concat()), text);
+    let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3][..]].concat();
+    assert_eq!(read_file(&[zstd(first), skippable, zstd(second)].concat()), text);
+    assert_eq!(read_file(b""), b"");
+    assert_eq!(read_file(&[0x1f]), [0x1f]);
+}
+
+#[test]
+fn a_damaged_file_is_an_error_and_not_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x");
+    for bytes in [&[0x1f, 0x8b, 0, 0, 0][..], &[0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff]] {
+        fs::write(&path, bytes).unwrap();
+        let mut stream = Source::File(path.clone()).open(false).unwrap();
+        let error = stream.read(&mut [0; 100]).unwrap_err();
+        assert!(error.to_string().contains("to its end"), "{error}");
+    }
+}
+
+#[test]
+fn arguments_are_read_as_people_write_them() {
+    assert_eq!(Source::parse("-"), Source::Stdin);
+    assert_eq!(Source::parse("journald:ollama"), Source::Journald("ollama".into()));
+    assert_eq!(Source::parse("docker:my-ollama"), Source::Docker("my-ollama".into()));
+    assert_eq!(Source::parse("C:\\x.log"), Source::File("C:\\x.log".into()));
+    assert_eq!(Source::parse("journald:"), Source::File("journald:".into()));
+}
+
+#[test]
+fn a_file_that_grows_is_followed_through_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.log");
+    fs::write(&path, "one\n").unwrap();
+    let mut stream = Source::File(path.clone()).open(true).unwrap();
+    let mut buffer = [0; 64];
+    let mut next = || match stream.read(&mut buffer).unwrap() {
+        Step::Bytes(n) => String::from_utf8_lossy(&buffer[..n]).into_owned(),
+        step => format!("{step:?}"),
+    };
+    let append = |path: &Path, text: &str| {
+        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    assert_eq!(next(), "one\n");
+    assert_eq!(next(), "Idle");
+    append(&path, "two\n");
+    assert_eq!(next(), "two\n");
+    // Put away with a last line, and for a moment there is no file.
+    let old = folder.path().join("server-1.log");
+    append(&path, "three\n");
+    fs::rename(&path, &old).unwrap();
+    assert_eq!(next(), "three\n");
+    assert_eq!(next(), "Idle");
+    append(&path, "four\n");
+    assert_eq!(next(), "Rotated");
+    assert_eq!(next(), "four\n");
+    // Cut to begin anew.
+    fs::write(&path, "5\n").unwrap();
+    assert_eq!(next(), "Rotated");
+    assert_eq!(next(), "5\n");
+    assert_eq!(next(), "Idle");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_gives_both_outputs_and_its_last_word() {
+    let mut tool = Tool::start("sh", &["-c", "echo out; echo err >&2"]).unwrap();
+    let (mut text, mut buffer) = (String::new(), [0; 64]);
+    while let Step::Bytes(n) = tool.read(&mut buffer).unwrap() {
+        text.push_str(&String::from_utf8_lossy(&buffer[..n]));
+    }
+    assert_eq!(text, "out\nerr\n");
+    let mut tool = Tool::start("sh", &["-c", "echo No such container: x >&2; exit 1"]).unwrap();
+    assert!(matches!(tool.read(&mut buffer), Ok(Step::Bytes(_))));
+    let error = tool.read(&mut buffer).unwrap_err();
+    assert_eq!(error.to_string(), "sh says: No such container: x");
+    let missing = Tool::start("no-such-program-here", &[]).unwrap_err();
+    assert!(missing.to_string().contains("no-such-program-here"));
+}
+
+#[test]
+fn a_folder_or_nothing_is_refused_with_a_hint() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Source::File(folder.path().into()).open(false).unwrap_err();
+    assert!(error.to_string().contains("is a folder"), "{error}");
+    let error = Source::File(folder.path().join("none")).open(false).unwrap_err();
+    assert!(error.hint().contains("journald:UNIT"));
+}
+
+#[test]
+fn every_system_has_its_places() {
+    let host = |os: &str| Host {
+        os: os.into(),
+        home: Some("/home/u".into()),
+        local_app_data: Some("C:/Users/u/AppData/Local".into()),
+    };
+    let names = |os: &str| -> Vec<String> {
+        default_sources(&host(os)).iter().map(|s| s.name().replace('\\', "/")).collect()
+    };
+    assert_eq!(names("linux")[..2], ["journald:ollama", "/home/u/.ollama/logs/server.log"]);
+    assert_eq!(names("macos")[0], "/home/u/.ollama/logs/server.log");
+    assert_eq!(names("windows")[0], "C:/Users/u/AppData/Local/Ollama/server.log");
+}
