@@ -2,30 +2,30 @@
 //!
 //! Exit code 1 when a finding is a warning or worse, so that a script can ask.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::advise::diagnose::{Diagnosis, Facts, changes, diagnose};
+use crate::advise::diagnose::{Diagnosis, Facts, Finding, changes, diagnose};
 use crate::app::report::log::{
     Redactor, build_log_report, diff_markdown, diff_report, diff_text, log_markdown, log_text,
 };
 use crate::app::report::{Severity, Table, Verdict};
-use crate::observe::logs::{LogSession, Options, Parser};
+use crate::observe::logs::LogSession;
 
 use super::failure::{EXIT_FINDINGS, Failure};
 use super::flags::Format;
+use super::log_source::{self, read};
 use super::output;
 
 /// Arguments of `gpuwhy logs`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Sources: a file (also .gz and .zst), several files in order, - for standard \
-input.\n\n\
-Examples:\n  gpuwhy logs server.log\n  journalctl -u ollama | gpuwhy logs -\n  \
+    after_help = "Sources: a file (also packed by gzip or Zstandard), several files in order, - for standard \
+input, journald:UNIT, docker:NAME. Without one: what is piped in, or else the places where Ollama \
+keeps its log on this system.\n\n\
+Examples:\n  gpuwhy logs server.log\n  gpuwhy logs journald:ollama\n  \
+docker logs ollama 2>&1 | gpuwhy logs -\n  gpuwhy logs --follow docker:ollama\n  \
 gpuwhy logs --format markdown server.log     # to paste into an issue, redacted\n  \
 gpuwhy logs --diff fast.log slow.log"
 )]
@@ -37,6 +37,10 @@ pub(super) struct LogsArgs {
     /// Compare two logs: what changed between a fast run and a slow one
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "sources")]
     diff: Vec<String>,
+
+    /// Go on reading as the log grows, through rotation, and report whenever the findings change
+    #[arg(long, short = 'F', requires = "sources", conflicts_with_all = ["diff", "list_unknown"])]
+    follow: bool,
 
     /// How to report
     #[arg(long, value_enum, default_value_t)]
@@ -59,6 +63,12 @@ pub(super) struct LogsArgs {
 pub(super) fn run(args: &LogsArgs) -> Result<ExitCode, Failure> {
     if let [before, after] = args.diff.as_slice() {
         return compare(args, before, after);
+    }
+    if args.follow {
+        return match args.sources.as_slice() {
+            [source] => follow(args, source),
+            _ => Err(Failure::new("--follow takes one source")),
+        };
     }
     let session = read(&args.sources)?;
     if args.list_unknown {
@@ -115,40 +125,21 @@ fn compare(args: &LogsArgs, before: &str, after: &str) -> Result<ExitCode, Failu
     Ok(if worse { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
 }
 
-/// Bytes that are read at once.
-const CHUNK_BYTES: usize = 1 << 18;
-
-/// Reads the sources in their order; `-` or nothing is standard input.
-fn read(sources: &[String]) -> Result<LogSession, Failure> {
-    let mut parser = Parser::new(Options::default());
-    if sources.is_empty() {
-        feed(&mut parser, &mut std::io::stdin().lock(), Path::new("standard input"))?;
-    }
-    for (i, source) in sources.iter().enumerate() {
-        if i > 0 {
-            parser.next_source();
+/// Reports whenever what is found changes, until Ctrl-C.
+fn follow(args: &LogsArgs, source: &str) -> Result<ExitCode, Failure> {
+    let mut before = None;
+    let mut code = ExitCode::SUCCESS;
+    log_source::follow(source, |session| {
+        let diagnosis = diagnose(&Facts::of_log(session));
+        let rules = |found: &[Finding]| found.iter().map(|f| f.rule).collect::<Vec<_>>();
+        let now = (rules(&diagnosis.findings), rules(&diagnosis.benign));
+        if before.as_ref() != Some(&now) {
+            code = report(args, session, &diagnosis)?;
+            before = Some(now);
         }
-        if source == "-" {
-            feed(&mut parser, &mut std::io::stdin().lock(), Path::new("standard input"))?;
-            continue;
-        }
-        let path = Path::new(source);
-        let mut file = File::open(path).map_err(|e| Failure::file("read", path, &e))?;
-        feed(&mut parser, &mut file, path)?;
-    }
-    Ok(parser.finish())
-}
-
-fn feed(parser: &mut Parser, from: &mut dyn Read, path: &Path) -> Result<(), Failure> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        match from.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(n) => parser.push(&chunk[..n]),
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Failure::file("read", path, &e)),
-        }
-    }
+        Ok(())
+    })?;
+    Ok(code)
 }
 
 /// Prints the kinds of lines that no pattern knows.

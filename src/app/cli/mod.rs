@@ -9,6 +9,7 @@ mod completions;
 mod explain;
 mod failure;
 mod flags;
+mod log_source;
 mod logging;
 mod logs;
 mod man;
