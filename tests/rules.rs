@@ -188,3 +188,43 @@ fn docs_of_the_rules_are_those_of_the_rules() {
         assert!(pages.contains_key(&file), "docs/rules/{file}: no such rule");
     }
 }
+
+/// Words in quotes that stand in a call or list of notices in the rules' sources.
+fn notices_asked_for() -> BTreeSet<String> {
+    let mut folders = vec![root().join("src/advise/diagnose")];
+    let mut asked = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for start in ["notice(\"", "any_notice(&[\"", "NOTICES: &[&str] = &["] {
+                for (at, _) in code.match_indices(start) {
+                    let rest = &code[at + start.find('(').map_or(start.len(), |i| i + 1)..];
+                    let end = if start.starts_with("notice") { ")" } else { "]" };
+                    let list = rest.split(end).next().unwrap();
+                    asked.extend(list.split('"').skip(1).step_by(2).map(str::to_string));
+                }
+            }
+        }
+    }
+    asked
+}
+
+#[test]
+fn every_notice_that_a_rule_asks_for_is_in_the_catalogue() {
+    let mut known = BTreeSet::new();
+    for entry in fs::read_dir(root().join("profiles/engines")).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let names = text.lines().filter_map(|l| l.strip_prefix("notice = \""));
+        known.extend(names.map(|n| n.trim_end_matches('"').to_string()));
+    }
+    let asked = notices_asked_for();
+    assert!(asked.len() > 30, "only {} notices found in the rules", asked.len());
+    let missing: Vec<&String> = asked.difference(&known).collect();
+    assert!(missing.is_empty(), "no pattern gives these notices: {missing:?}");
+}

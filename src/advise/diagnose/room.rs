@@ -13,12 +13,20 @@ use super::finding::Fix;
 pub(super) fn parts(sizes: &Sizes, what: &WhatIf) -> String {
     let gpus = what.free_bytes.len().max(1);
     let times = if gpus > 1 { format!("{gpus} x ") } else { String::new() };
-    format!(
-        "weights {} + KV cache {} + compute buffer {times}{}",
-        Bytes(sizes.weights_bytes),
-        Bytes(sizes.kv_if(what)),
-        Bytes(sizes.graph_if(what)),
-    )
+    let graph = match sizes.graph_if(what) {
+        0 => " + a compute buffer".to_string(),
+        bytes => format!(" + compute buffer {times}{}", Bytes(bytes)),
+    };
+    let weights = Bytes(sizes.weights_bytes);
+    match sizes.kv_if(what) {
+        0 => format!("weights {weights} + a KV cache{graph}"),
+        kv => format!("weights {weights} + KV cache {}{graph}", Bytes(kv)),
+    }
+}
+
+/// `1 layer`, `3 layers`.
+pub(super) fn layers(n: u64) -> String {
+    if n == 1 { "1 layer".to_string() } else { format!("{n} layers") }
 }
 
 /// `22.60 GiB`, or `4 x 22.60 GiB`, or each of them.
@@ -42,7 +50,6 @@ pub(super) fn context(load: &LoadFacts, sizes: &Sizes, tokens: u64) -> Vec<Fix> 
             if facts.ollama_since(Version(0, 5, 13)) != Some(false) {
                 fixes.push(Fix::env("OLLAMA_CONTEXT_LENGTH", tokens.to_string()));
             }
-            fixes.push(Fix::modelfile("num_ctx", tokens.to_string()));
             fixes
         }
         // llama.cpp divides its context among the sequences.
@@ -57,22 +64,23 @@ pub(super) fn context(load: &LoadFacts, sizes: &Sizes, tokens: u64) -> Vec<Fix> 
 pub(super) fn smaller_context(load: &LoadFacts, sizes: &Sizes) -> Vec<Fix> {
     let Some(each) = sizes.ctx_each().filter(|&c| c > 1024) else { return Vec::new() };
     let share = |tokens: u64| tokens as f64 / each as f64;
-    let now = sizes.layers_that_fit(&sizes.as_is());
     let fits = sizes.ctx_that_fits(sizes.parallel, 1.0).filter(|&c| c < each);
     let tokens = fits.unwrap_or(CTX_MODEST);
     if tokens >= each {
         return Vec::new();
     }
     let what = WhatIf { ctx_share: share(tokens), ..sizes.as_is() };
-    let layers = sizes.layers_that_fit(&what);
-    if layers <= now && fits.is_none() {
+    let layers = sizes.layers_expected(&what);
+    if layers <= sizes.offloaded && fits.is_none() {
         return Vec::new();
     }
     let sum = parts(sizes, &what);
     let have = memories(&sizes.free_bytes);
     let reason = if fits.is_some() {
         let spare = spare(sizes, &what);
-        format!("a context of {tokens} fits with {spare} to spare: {sum} of {have}")
+        let times = sizes.parallel;
+        let each = if times > 1 { format!("{times} x {tokens}") } else { tokens.to_string() };
+        format!("a context of {each} fits with {spare} to spare: {sum} of {have}")
     } else {
         format!(
             "with {tokens} instead of {each} {layers} of {} layers fit: {sum} of {have}",
@@ -112,7 +120,7 @@ pub(super) fn fewer_sequences(load: &LoadFacts, sizes: &Sizes) -> Option<Fix> {
          instead of {}, and {} of {} layers fit",
         Bytes(sizes.kv_if(&what)),
         Bytes(sizes.kv_bytes),
-        sizes.layers_that_fit(&what),
+        sizes.layers_expected(&what),
         sizes.layers,
     );
     let expected = format!("`n_ctx = {}`", each * n);
@@ -134,12 +142,16 @@ pub(super) fn smaller_kv(load: &LoadFacts, sizes: &Sizes) -> Vec<Fix> {
         return Vec::new();
     }
     let what = WhatIf { kv_share: Q8_0_OF_F16, ..sizes.as_is() };
+    // A few hundred MiB less can be too little for one layer more.
+    if sizes.offloaded < sizes.layers && sizes.layers_expected(&what) <= sizes.offloaded {
+        return Vec::new();
+    }
     let reason = format!(
         "the KV cache takes {} instead of {}; it needs flash attention",
         Bytes(sizes.kv_if(&what)),
         Bytes(sizes.kv_bytes)
     );
-    let expected = format!("{} of {} layers fit", sizes.layers_that_fit(&what), sizes.layers);
+    let expected = format!("{} of {} layers fit", sizes.layers_expected(&what), sizes.layers);
     let mut fixes = match load.log.engine {
         Engine::Ollama | Engine::Unknown => vec![Fix::env("OLLAMA_KV_CACHE_TYPE", "q8_0")],
         Engine::LlamaCpp | Engine::Gpuwhy => {
@@ -189,12 +201,14 @@ pub(super) fn smaller_weights(load: &LoadFacts, sizes: &Sizes) -> Option<Fix> {
         ),
         _ => format!("a model whose file is at most {}", Bytes(room)),
     };
+    let beside = match (sizes.kv_bytes, sizes.graph_bytes * gpus) {
+        (0, _) => "KV cache and compute buffer".to_string(),
+        (kv, 0) => format!("{} of KV cache and a compute buffer", Bytes(kv)),
+        (kv, graph) => format!("{} of KV cache and {} of compute buffer", Bytes(kv), Bytes(graph)),
+    };
     Some(Fix::system("a smaller file", advice).why(
         format!(
-            "beside {} of KV cache and {} of compute buffer there is room for {} of weights; these \
-             are {}",
-            Bytes(sizes.kv_bytes),
-            Bytes(sizes.graph_bytes * gpus),
+            "beside {beside} there is room for {} of weights; these are {}",
             Bytes(room),
             Bytes(sizes.weights_bytes)
         ),

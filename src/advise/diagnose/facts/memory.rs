@@ -4,7 +4,7 @@
 //! model is the one that servers plan with: every GPU keeps a reserve and one compute buffer, layers
 //! are equal, and the output is placed last. It answers "what if", not "how many bytes exactly".
 
-use crate::observe::logs::{Buffer, BufferKind, FlashAttention, LineId};
+use crate::observe::logs::{Buffer, BufferKind, FlashAttention, GpuFree, LineId};
 
 use super::LoadFacts;
 
@@ -18,6 +18,9 @@ const RESERVE_BYTES: u64 = 457 * MIB;
 /// ubatch. Only the rest shrinks with a smaller context, and only without flash attention.
 const GRAPH_FIXED_BYTES: u64 = 320 * MIB;
 
+/// A proposed context leaves the rest free: the sums here are not exact to the byte.
+const LEAVES_FREE: f64 = 0.97;
+
 /// The context below which nobody would look for memory.
 pub(crate) const CTX_MODEST: u64 = 4096;
 
@@ -29,6 +32,8 @@ pub(crate) const Q8_0_OF_F16: f64 = 34.0 / 64.0;
 pub struct Sizes {
     /// All layers, the output counted as one.
     pub layers: u64,
+    /// Those that are on GPUs now.
+    pub offloaded: u64,
     /// All weights.
     pub weights_bytes: u64,
     /// Weights of the output, the last layer to be placed.
@@ -77,6 +82,13 @@ impl Sizes {
         }
     }
 
+    /// The same with a part of the free memory.
+    #[must_use]
+    pub fn with_less_free(&self, part: f64) -> Self {
+        let free_bytes = self.free_bytes.iter().map(|&b| (b as f64 * part) as u64).collect();
+        Self { free_bytes, ..self.clone() }
+    }
+
     /// The KV cache under other conditions.
     pub fn kv_if(&self, what: &WhatIf) -> u64 {
         (self.kv_bytes as f64 * what.ctx_share * what.kv_share) as u64
@@ -112,6 +124,17 @@ impl Sizes {
         repeating + u64::from(left >= self.output_bytes)
     }
 
+    /// Layers to be expected on the GPUs under other conditions: as many more than there are now as
+    /// more fit by this model of memory, which need not agree with the engine's in the number itself.
+    pub fn layers_expected(&self, what: &WhatIf) -> u64 {
+        let fit = self.layers_that_fit(what);
+        if fit >= self.layers {
+            return self.layers;
+        }
+        let more = fit.saturating_sub(self.layers_that_fit(&self.as_is()));
+        (self.offloaded + more).min(self.layers)
+    }
+
     /// Sequences' own context.
     pub fn ctx_each(&self) -> Option<u64> {
         Some(self.ctx? / self.parallel.max(1))
@@ -125,9 +148,10 @@ impl Sizes {
         if self.free_bytes.is_empty() {
             return None;
         }
+        let room = self.with_less_free(LEAVES_FREE);
         let fits = |ctx: u64| {
             let ctx_share = (ctx * parallel) as f64 / now as f64;
-            let what = WhatIf { ctx_share, kv_share, ..self.as_is() };
+            let what = WhatIf { ctx_share, kv_share, ..room.as_is() };
             self.layers_that_fit(&what) >= self.layers
         };
         let most = self.ctx_each()?.max(1024);
@@ -224,6 +248,7 @@ impl LoadFacts<'_> {
         let heads = self.load.flash_attention.map(|s| s.value);
         Some(Sizes {
             layers,
+            offloaded: share.offloaded,
             weights_bytes,
             output_bytes: output_bytes.min(weights_bytes),
             kv_bytes: self.kv_bytes(),
@@ -328,7 +353,10 @@ impl LoadFacts<'_> {
             return estimate.available_bytes.clone();
         }
         if !load.gpu_free.is_empty() {
-            return load.gpu_free.iter().map(|g| g.usable_bytes.unwrap_or(g.free_bytes)).collect();
+            // What a server calls usable lacks its reserve, which is counted here by itself.
+            let usable =
+                |g: &GpuFree| g.usable_bytes.map(|u| (u + RESERVE_BYTES).min(g.free_bytes));
+            return load.gpu_free.iter().map(|g| usable(g).unwrap_or(g.free_bytes)).collect();
         }
         if let Some(fit) = load.fit.as_ref().filter(|f| !f.on_host) {
             let devices = self.log.devices.len().max(1) as u64;

@@ -104,11 +104,11 @@ fn partly(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
         sizes.layers
     );
     let why = format!(
-        "Needed: {}; free: {}. With a compute buffer of an ordinary size {} layers more would fit, of \
+        "Needed: {}; free: {}. With a compute buffer of an ordinary size {} more would fit, of \
          {} that are missing. {}",
         room::parts(sizes, &sizes.as_is()),
         room::memories(&sizes.free_bytes),
-        short.by_graph,
+        room::layers(short.by_graph),
         short.missing,
         off(load)
     );

@@ -59,12 +59,12 @@ fn partly(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
         ""
     };
     let why = format!(
-        "Needed: {}; free: {}. With a context of {} there would be {} layers more on the GPU, of {} \
+        "Needed: {}; free: {}. With a context of {} there would be {} more on the GPU, of {} \
          that are missing.{graph} The layers on the CPU take about {:.0} % of the time of a token.",
         room::parts(sizes, &sizes.as_is()),
         room::memories(&sizes.free_bytes),
         CTX_MODEST.min(each),
-        short.by_context,
+        room::layers(short.by_context),
         short.missing,
         100.0 * short.time_share,
     );
@@ -77,11 +77,7 @@ fn partly(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
         .seen_if(load.load.kv.as_ref().map(|k| Evidence::line(k.line)))
         .fix_all(room::smaller_context(load, sizes))
         .fix_all(room::smaller_kv(load, sizes))
-        .fix_all(
-            (!sizes.graph_grows)
-                .then_some(())
-                .map_or_else(|| room::flash_attention(load), |()| None),
-        )
+        .fix_all(room::flash_attention(load).filter(|_| sizes.graph_grows))
 }
 
 fn ctx_line(load: &LoadFacts) -> Option<Evidence> {
@@ -113,9 +109,7 @@ fn failed(oom: &Oom) -> Finding {
             fix.expected = "the load succeeds".to_string();
         }
         finding = finding.fix_all(fixes).fix_all(room::smaller_kv(&load, &sizes));
-        if sizes.graph_grows && finding.fixes.iter().all(|f| !f.name.contains("FLASH")) {
-            finding = finding.fix_all(room::flash_attention(&load));
-        }
+        finding = finding.fix_all(room::flash_attention(&load).filter(|_| sizes.graph_grows));
     }
     finding
 }

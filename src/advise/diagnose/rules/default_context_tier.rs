@@ -129,12 +129,12 @@ fn finding(
     });
     let why = format!(
         "Nobody asked for a context, so the server took the one that it gives GPUs of this size. Its KV \
-         cache is {}. Needed: {}; there is {}. With {CTX_MODEST} tokens {} layers more would be on the \
+         cache is {}. Needed: {}; there is {}. With {CTX_MODEST} tokens {} more would be on the \
          GPU.{}",
         Bytes(sizes.kv_bytes),
         room::parts(sizes, &sizes.as_is()),
         room::memories(&sizes.free_bytes),
-        short.by_context,
+        room::layers(short.by_context),
         earlier.unwrap_or_default(),
     );
     // It explains what the context explains; the context's own rule is its consequence.

@@ -28,7 +28,7 @@ pub(crate) static RULE: Rule = Rule {
             msg=\"error loading llama server\" error=\"llama runner process has terminated: cudaMalloc \
             failed: out of memory\"",
     },
-    follows_from: &[],
+    follows_from: &["metal-working-set-exceeded"],
     check,
 };
 
@@ -46,7 +46,12 @@ fn finding(facts: &Facts, oom: &Oom) -> Finding {
         if number { format!(" on GPU {d}") } else { format!(" on {d}") }
     });
     let when = if oom.at_run_time { "while it ran" } else { "at load" };
-    let title = format!("out of GPU memory {when}:{size} {}{place}", oom.part.name());
+    let what = match oom.part {
+        OomPart::Unknown => size.trim_end_matches(" for").to_string(),
+        part => format!("{size} {}", part.name()),
+    };
+    let what = if what.is_empty() { place } else { format!(":{what}{place}") };
+    let title = format!("out of GPU memory {when}{what}");
     let held = oom.load.as_ref().map(|l| held(l)).unwrap_or_default();
     let why = match (oom.at_run_time, oom.part) {
         (true, _) => format!(
@@ -119,6 +124,18 @@ fn fixes(facts: &Facts, oom: &Oom) -> Vec<Fix> {
         && let Some(sizes) = load.sizes()
     {
         fixes.extend(room::fewer_sequences(&load, &sizes));
+    }
+    if oom.at_run_time {
+        fixes.push(
+            Fix::system(
+                "see who holds it",
+                "nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv",
+            )
+            .why(
+                "another program may have taken what was free when the model was loaded",
+                "one program",
+            ),
+        );
     }
     if facts.log.engine == Engine::Ollama && fixes.len() < 2 {
         fixes.push(

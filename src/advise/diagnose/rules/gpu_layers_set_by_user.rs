@@ -52,8 +52,6 @@ fn found(facts: &Facts, load: &LoadFacts) -> Option<Finding> {
         vec![
             Fix::option("num_gpu", "")
                 .why("without it the server places what fits", "`layers.requested=-1`"),
-            Fix::modelfile("num_gpu", "")
-                .why("the same for the model's own parameters", "`layers.requested=-1`"),
         ]
     };
     // What those layers cost; sure that it was set, less so that more would fit.

@@ -5,7 +5,7 @@ use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::base::units::Bytes;
-use crate::observe::logs::{Dialect, Version};
+use crate::observe::logs::{Dialect, Engine, Version};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -18,7 +18,8 @@ pub(crate) static RULE: Rule = Rule {
             for the CPU.",
         evidence: "The plan's own figures (`msg=offload`). Ollama to 0.12.10 plans with the compute \
             buffer of a partly offloaded graph, which can be much larger than that of the full one, and \
-            then there is no room for the last layer. Also: `OLLAMA_GPU_OVERHEAD` that is set.",
+            then there is no room for the last layer. Also: `OLLAMA_GPU_OVERHEAD` that is set. Newer \
+            servers and llama.cpp measure; there a good margin must be free before this is said.",
         fix: "`num_gpu` equal to all layers makes the server skip the question; the report says what \
             would remain free. Ollama from 0.12.11 on asks the runner for real sizes. Or make a little \
             room: a slightly smaller context.",
@@ -34,10 +35,6 @@ const ID: &str = "memory-estimate-too-high";
 
 fn check(facts: &Facts) -> Verdict {
     let Some((load, short)) = facts.short_load() else { return Verdict::Clear };
-    // Only a plan can be wrong; what llama.cpp's fitting and the newer servers do is measured.
-    if load.load.estimate.is_none() {
-        return Verdict::Clear;
-    }
     let share = short.share_of_time(Cause::Estimate);
     share.map(|share| finding(facts, &load, &short, share)).into()
 }
@@ -78,17 +75,14 @@ fn finding(facts: &Facts, load: &LoadFacts, short: &Shortfall, share: f64) -> Fi
     let all = sizes.layers.to_string();
     // The time of the layers that are left out. The reserve may be short by what the estimate knows
     // and this sum does not, so it is not certain.
-    let mut finding = Finding::problem(ID, Impact::Slower(share), 0.85, title)
+    let sure = if load.load.estimate.is_some() { 0.85 } else { 0.65 };
+    let mut finding = Finding::problem(ID, Impact::Slower(share), sure, title)
         .because(why)
         .seen(Evidence::line(sizes.line))
         .seen_if(estimate.map(|e| Evidence::line(e.line)))
-        .fix(Fix::option("num_gpu", all.clone()).why(
+        .fix(all_layers(load, &all).why(
             format!("places all {all} layers without asking the estimate; {spare} would stay free"),
             format!("`offloaded {all}/{all} layers to GPU`; if the load fails, take one less"),
-        ))
-        .fix(Fix::modelfile("num_gpu", all.clone()).why(
-            "the same for every request to a model made with it",
-            format!("`offloaded {all}/{all} layers to GPU`"),
         ));
     if let Some(overhead) = facts.setting_number("OLLAMA_GPU_OVERHEAD") {
         finding = finding.fix(Fix::env("OLLAMA_GPU_OVERHEAD", "0").why(
@@ -105,4 +99,11 @@ fn finding(facts: &Facts, load: &LoadFacts, short: &Shortfall, share: f64) -> Fi
         ));
     }
     finding.fix_all(room::smaller_context(load, sizes))
+}
+
+fn all_layers(load: &LoadFacts, all: &str) -> Fix {
+    match load.log.engine {
+        Engine::LlamaCpp | Engine::Gpuwhy => Fix::flag("-ngl", all),
+        Engine::Ollama | Engine::Vllm | Engine::Unknown => Fix::option("num_gpu", all),
+    }
 }

@@ -63,7 +63,9 @@ fn check(facts: &Facts) -> Verdict {
         ""
     };
     // Paging at every token: the known cases lost most of their speed.
-    let finding = Finding::problem(ID, Impact::Slower(0.85), 0.9, title)
+    let fails = facts.gpu_oom().is_some_and(|o| o.fatal);
+    let impact = if fails { Impact::Failure } else { Impact::Slower(0.85) };
+    let finding = Finding::problem(ID, impact, 0.9, title)
         .because(format!(
             "Beyond that size the system moves pages of the buffers in and out while the GPU computes. \
              Every token reads all weights, so all of them are moved for every token.{hint}"

@@ -48,10 +48,10 @@ fn check(facts: &Facts) -> Verdict {
     );
     let why = format!(
         "Free as the load began: {}; the GPUs have {}. The model that was loaded before is still there \
-         with {bytes}. On idle GPUs {} layers more would fit.",
+         with {bytes}. On idle GPUs {} more would fit.",
         room::memories(&sizes.free_bytes),
         room::memories(&sizes.total_bytes),
-        short.by_others
+        room::layers(short.by_others)
     );
     // The share of the time that the layers take which would fit without the other model.
     Finding::problem(ID, Impact::Slower(share), 0.9, title)

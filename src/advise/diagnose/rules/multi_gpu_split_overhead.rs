@@ -198,13 +198,22 @@ fn advice(load: &LoadFacts) -> String {
             format!("a smaller context than {ctx} helps if it lets one GPU hold the model")
         });
     }
+    if load.load.graph.and_then(|g| g.copies).is_some_and(|n| n > 1) {
+        said.push(
+            "pipeline parallelism, which is on, lets GPUs overlap in long prompts only".to_string(),
+        );
+    }
     said.push(match load.flash_attention() {
         Some(true) => "flash attention is on".to_string(),
         _ => "flash attention saves memory and time with long contexts; it does not change the taking \
               of turns"
             .to_string(),
     });
-    format!(" Of the usual advice: {}.", said.join("; "))
+    format!(
+        " Of the usual advice: {}; one GPU, if it holds the model, is what helps. That the CPU is busy is \
+         not the cause: no layer is left to it.",
+        said.join("; ")
+    )
 }
 
 fn fixes(load: &LoadFacts, need: u64, best: Option<u64>) -> Vec<Fix> {
@@ -221,6 +230,10 @@ fn fixes(load: &LoadFacts, need: u64, best: Option<u64>) -> Vec<Fix> {
             .why(format!("one with {} free holds all of it", Bytes(need)), "free memory of each"),
         );
     }
+    fixes.push(Fix::system("see them take turns", "nvidia-smi dmon -s u").why(
+        "shows the use of each GPU while an answer is made",
+        "the sum over the GPUs stays near 100 % while they take turns",
+    ));
     let own = matches!(facts.log.engine, Engine::LlamaCpp | Engine::Gpuwhy);
     if own {
         fixes.push(Fix::flag("-sm", "none").why("all layers on one GPU, given by -mg", expected));

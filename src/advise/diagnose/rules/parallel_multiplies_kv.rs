@@ -33,7 +33,9 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "parallel-multiplies-kv";
 
 /// Releases that try four sequences when none are set, and one when four do not fit.
-const TRIES_FOUR: (Version, Version) = (Version(0, 1, 45), Version(0, 12, 10));
+const TRIES_FOUR: (Version, Version) = (Version(0, 2, 0), Version(0, 9, 5));
+/// When the release after them came out, 2025-07-08: nanoseconds since the epoch.
+const TRIED_UNTIL_NS: i64 = 1_751_932_800 * 1_000_000_000;
 
 fn check(facts: &Facts) -> Verdict {
     if let Some((load, short)) = facts.short_load()
@@ -55,12 +57,12 @@ fn partly(facts: &Facts, load: &LoadFacts, short: &Shortfall, share: f64) -> Fin
     );
     let why = format!(
         "The context of {} is {parallel} x {each}, reserved when the model is loaded. Needed: {}; free: \
-         {}. With one sequence the cache would be {} and {} layers more would be on the GPU.",
+         {}. With one sequence the cache would be {} and {} more would be on the GPU.",
         sizes.ctx.unwrap_or(0),
         room::parts(sizes, &sizes.as_is()),
         room::memories(&sizes.free_bytes),
         Bytes(sizes.kv_bytes / parallel),
-        short.by_parallel,
+        room::layers(short.by_parallel),
     );
     // The share of the time that the layers take which one sequence would bring back.
     let sure = if short.free_known { 0.95 } else { 0.85 };
@@ -86,6 +88,7 @@ fn fell_back(facts: &Facts) -> Option<Finding> {
     }
     let load = facts.loads().rfind(|l| {
         l.load.requested.parallel.is_some_and(|p| p.value == 1)
+            && l.load.at_ns.is_none_or(|at| at < TRIED_UNTIL_NS)
             && l.load.requested.ctx.is_some_and(|c| c.value > 8192)
     })?;
     let ctx = load.load.requested.ctx?;

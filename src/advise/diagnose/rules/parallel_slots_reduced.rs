@@ -60,6 +60,11 @@ fn slots_used(facts: &Facts) -> Vec<u32> {
 
 /// Slots of a load that runs in Ollama, and the line.
 fn slots(load: &LoadFacts) -> Option<(u64, LineId)> {
+    // Models for embeddings get one sequence by design.
+    let arch = load.load.model.arch.as_ref();
+    if arch.is_some_and(|a| a.value.contains("bert") || a.value.contains("embed")) {
+        return None;
+    }
     let seen = load.load.n_seq_max.or(load.load.requested.parallel)?;
     Some((seen.value, seen.line))
 }

@@ -49,9 +49,9 @@ fn check(facts: &Facts) -> Verdict {
     );
     let why = format!(
         "The server waited for the memory of the last model and gave up, then planned this one with {} \
-         free. With the GPU empty {} layers more would fit.",
+         free. With the GPU empty {} more would fit.",
         room::memories(&sizes.free_bytes),
-        short.by_others
+        room::layers(short.by_others)
     );
     // The share of the time that those layers take; another program could hold it as well.
     Finding::problem(ID, Impact::Slower(share), 0.85, title)

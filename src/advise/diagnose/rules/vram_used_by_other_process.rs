@@ -51,7 +51,10 @@ fn discrete(facts: &Facts) -> bool {
 
 fn told(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
     let sizes = &short.sizes;
-    let free: u64 = sizes.free_bytes.iter().sum();
+    // As the log tells it, whatever was reckoned with.
+    let told = load.sizes().map(|s| s.free_bytes).filter(|f| !f.is_empty());
+    let told = told.unwrap_or_else(|| sizes.free_bytes.clone());
+    let free: u64 = told.iter().sum();
     let total: u64 = sizes.total_bytes.iter().sum();
     let title = format!(
         "only {} of {} of GPU memory were free: {} of {} layers run on the CPU",
@@ -61,12 +64,12 @@ fn told(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
         sizes.layers
     );
     let why = format!(
-        "Free as the load began: {}; the GPUs have {}. Something else held {}. On idle GPUs {} layers \
+        "Free as the load began: {}; the GPUs have {}. Something else held {}. On idle GPUs {} \
          more would fit.",
-        room::memories(&sizes.free_bytes),
+        room::memories(&told),
         room::memories(&sizes.total_bytes),
         Bytes(total.saturating_sub(free)),
-        short.by_others,
+        room::layers(short.by_others),
     );
     // The share of the time that the layers take which an idle GPU would bring back.
     Finding::problem(ID, Impact::Slower(share), 0.95, title)

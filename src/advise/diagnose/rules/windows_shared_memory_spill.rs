@@ -115,7 +115,10 @@ fn finding(facts: &Facts, load: &LoadFacts, filled: &Filled) -> Finding {
         .because(why)
         .seen(Evidence::line(filled.line))
         .seen_if(load.load.n_ctx.map(|s| Evidence::line(s.line)));
-    if let Some(ctx) = filled.ctx_fixed.or(load.ctx()).filter(|&c| c > 4096) {
+    let weights = load.sizes().map_or(0, |s| s.weights_bytes);
+    if weights > filled.free {
+        finding = finding.fix_all(fewer_layers(facts, load));
+    } else if let Some(ctx) = filled.ctx_fixed.or(load.ctx()).filter(|&c| c > 4096) {
         let half = (ctx / 2).to_string();
         let fix = match facts.log.engine {
             Engine::Ollama => Fix::option("num_ctx", half),
@@ -140,4 +143,19 @@ fn finding(facts: &Facts, load: &LoadFacts, filled: &Filled) -> Finding {
             "it grows when the driver moves memory",
             "near zero when all is well",
         ))
+}
+
+/// Layers as many as fit, where the weights alone are too large.
+fn fewer_layers(facts: &Facts, load: &LoadFacts) -> Vec<Fix> {
+    let Some(sizes) = load.sizes() else { return Vec::new() };
+    let fit = sizes.layers_that_fit(&sizes.as_is());
+    let number = fit.to_string();
+    let own = matches!(facts.log.engine, Engine::LlamaCpp | Engine::Gpuwhy);
+    let fix = if own { Fix::flag("-ngl", number) } else { Fix::option("num_gpu", number) };
+    let set = if fit == 0 { "no layer fits" } else { "so many layers fit what was free" };
+    let fix = fix.why(
+        format!("{set}; with the number left out the engine places what fits by itself"),
+        "a GPU whose shared memory stays near zero",
+    );
+    std::iter::once(fix).chain(room::smaller_weights(load, &sizes)).collect()
 }
