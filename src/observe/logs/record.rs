@@ -76,8 +76,8 @@ pub struct Record<'a> {
 
 impl Record<'_> {
     /// The line to keep with a fact, cut to [`LineText::BYTES_MAX`].
-    pub fn line_text(&self) -> LineText {
+    pub fn line_text(&self) -> LineText<'_> {
         let end = self.text.floor_char_boundary(LineText::BYTES_MAX);
-        LineText { text: self.text[..end].into(), at_ns: self.at_ns, source: self.source }
+        LineText { text: &self.text[..end], at_ns: self.at_ns, source: self.source }
     }
 }

@@ -130,6 +130,20 @@ struct Value {
     open: bool,
 }
 
+/// Whether a line can be structured at all; cheap, for most lines of a log are not.
+pub(super) fn may_be_structured(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    match bytes {
+        [b't', b'i', b'm', b'e', b'=', ..]
+        | [b'l', b'e', b'v', b'e', b'l', b'=', ..]
+        | [b'm', b's', b'g', b'=', ..]
+        | [b's', b'o', b'u', b'r', b'c', b'e', b'=', ..] => true,
+        // A level, in capitals.
+        [b'A'..=b'Z', b'A'..=b'Z', ..] => server_text(text).is_some(),
+        _ => go_log(text).is_some(),
+    }
+}
+
 /// `time=`, `level=`, `source=` or `msg=` at the start: the keys that slog writes first.
 fn starts_with_known_key(text: &str) -> bool {
     ["time=", "level=", "msg=", "source="].iter().any(|key| text.starts_with(key))
@@ -137,11 +151,12 @@ fn starts_with_known_key(text: &str) -> bool {
 
 /// `file.go:123: [LEVEL ]message`: the places of `file.go:123` and of the message.
 fn go_log(text: &str) -> Option<(Range<usize>, usize)> {
-    let dot = text.get(..64.min(text.len())).unwrap_or(text).find(".go:")?;
+    let simple = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/');
+    let name = text.bytes().take(64).take_while(|b| simple(b)).count();
+    let dot = name.checked_sub(3).filter(|&dot| text[dot..].starts_with(".go:"))?;
     let rest = &text[dot + 4..];
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let simple = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'.' || b == b'/';
-    if digits == 0 || !rest[digits..].starts_with(": ") || !text[..dot].bytes().all(simple) {
+    if digits == 0 || !rest[digits..].starts_with(": ") {
         return None;
     }
     let source = 0..dot + 4 + digits;

@@ -63,7 +63,7 @@ pub(super) fn split_load<'a>(facts: &Facts<'a>) -> Option<(LoadFacts<'a>, usize)
 
 /// Whether the load is in the lines of 2023, `VRAM used`.
 fn early_lines(load: &LoadFacts) -> bool {
-    let text = |line: LineId| load.log.lines.get(line).map(|l| l.text.clone());
+    let text = |line: LineId| load.log.lines.get(line).map(|l| l.text);
     let lines = load.load.buffers.iter().map(|b| b.line);
     lines.filter_map(text).any(|t| t.to_ascii_lowercase().contains("vram used"))
 }

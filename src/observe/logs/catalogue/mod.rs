@@ -7,6 +7,7 @@
 mod builtin;
 mod error;
 mod file;
+mod memo;
 mod pattern;
 mod scan;
 
@@ -18,8 +19,10 @@ pub use error::{CatalogueError, SampleFault};
 pub use pattern::Pattern;
 pub(super) use pattern::Taken;
 
+use memo::{Answer, Memo};
+
 use super::envelope::Envelope;
-use super::slog::Pairs;
+use super::slog::{Pairs, may_be_structured};
 
 /// All patterns, with what finds the few that a line can match.
 #[derive(Debug)]
@@ -30,6 +33,11 @@ pub struct Catalogue {
     literals: Option<AhoCorasick>,
     /// For each literal the text patterns that hang on it.
     text_patterns: Vec<Vec<u32>>,
+    /// Text patterns whose literals are nothing but digits: tried on every line.
+    always: Vec<u32>,
+    /// Position of each pattern in the order in which they are tried: the longest literal first,
+    /// because it is the most exact.
+    ranks: Vec<u32>,
     /// Slog patterns by their whole message.
     messages: HashMap<String, Vec<u32>>,
     /// Slog patterns by the beginning of their message, the longest first.
@@ -43,6 +51,7 @@ pub(super) struct Search {
     pub(super) taken: Taken,
     candidates: Vec<u32>,
     message: String,
+    memo: Memo,
 }
 
 impl Catalogue {
@@ -102,13 +111,16 @@ impl Catalogue {
         let mut words: Vec<&str> = Vec::new();
         let mut text_patterns: Vec<Vec<u32>> = Vec::new();
         let mut messages: HashMap<String, Vec<u32>> = HashMap::new();
-        let mut prefixes = Vec::new();
+        let (mut prefixes, mut always) = (Vec::new(), Vec::new());
         for (i, pattern) in (0u32..).zip(&patterns) {
             match &pattern.slog {
                 Some(slog) if slog.prefix => prefixes.push(i),
                 Some(slog) => messages.entry(slog.msg.clone()).or_default().push(i),
                 None => {
-                    let Some(literal) = &pattern.literal else { continue };
+                    let Some(literal) = &pattern.literal else {
+                        always.push(i);
+                        continue;
+                    };
                     if let Some(known) = words.iter().position(|w| w == literal) {
                         text_patterns[known].push(i);
                     } else {
@@ -125,17 +137,58 @@ impl Catalogue {
             .kind(Some(AhoCorasickKind::DFA))
             .build(&words)
             .ok();
-        Self { patterns, literals, text_patterns, messages, prefixes }
+        let mut order: Vec<u32> = (0..patterns.len() as u32).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(patterns[i as usize].literal_bytes));
+        let mut ranks = vec![0; patterns.len()];
+        for (rank, &i) in (0..).zip(&order) {
+            ranks[i as usize] = rank;
+        }
+        Self { patterns, literals, text_patterns, always, ranks, messages, prefixes }
     }
 
     /// The pattern that a line matches; what it takes is then in `search.taken`.
     pub(super) fn find(&self, text: &str, search: &mut Search) -> Option<&Pattern> {
-        let mut found = None;
-        self.each_match(text, search, |pattern| {
-            found = Some(pattern);
-            false
-        });
-        found
+        if may_be_structured(text) {
+            let mut found = None;
+            self.each_match(text, search, |pattern| {
+                found = Some(pattern);
+                false
+            });
+            return found;
+        }
+        let skeleton = memo::skeleton(text.as_bytes());
+        match search.memo.get(skeleton) {
+            Some(Answer::Unknown) => return None,
+            Some(Answer::Pattern(i)) => {
+                let pattern = &self.patterns[i as usize];
+                if pattern.match_text(text, &mut search.taken) {
+                    return Some(pattern);
+                }
+            }
+            None => {}
+        }
+        self.candidates(text, &mut search.candidates);
+        for &i in &search.candidates {
+            let pattern = &self.patterns[i as usize];
+            if pattern.match_text(text, &mut search.taken) {
+                search.memo.put(skeleton, Answer::Pattern(i));
+                return Some(pattern);
+            }
+            if pattern.digits_matter {
+                // What comes after may be the answer for this line only.
+                return self.find_after(i, text, search);
+            }
+        }
+        search.memo.put(skeleton, Answer::Unknown);
+        None
+    }
+
+    /// The rest of a search whose answer is not remembered.
+    fn find_after(&self, tried: u32, text: &str, search: &mut Search) -> Option<&Pattern> {
+        let Search { candidates, taken, .. } = search;
+        let rest = candidates.iter().skip_while(|&&i| i != tried).skip(1);
+        let mut patterns = rest.map(|&i| &self.patterns[i as usize]);
+        patterns.find(|pattern| pattern.match_text(text, taken))
     }
 
     /// Calls `each` for every pattern that matches, until it says false.
@@ -145,7 +198,7 @@ impl Catalogue {
         search: &mut Search,
         mut each: impl FnMut(&'c Pattern) -> bool,
     ) {
-        let Search { pairs, taken, candidates, message } = search;
+        let Search { pairs, taken, candidates, message, .. } = search;
         if pairs.read(text) {
             message.clear();
             let msg = pairs.msg();
@@ -159,22 +212,25 @@ impl Catalogue {
                 }
             }
         }
-        let Some(literals) = &self.literals else { return };
-        candidates.clear();
-        for hit in literals.find_overlapping_iter(text) {
-            for &i in &self.text_patterns[hit.pattern().as_usize()] {
-                if !candidates.contains(&i) {
-                    candidates.push(i);
-                }
-            }
-        }
-        candidates.sort_unstable();
+        self.candidates(text, candidates);
         for &i in &*candidates {
             let pattern = &self.patterns[i as usize];
             if pattern.match_text(text, taken) && !each(pattern) {
                 return;
             }
         }
+    }
+
+    /// Text patterns whose literal stands in a line, in the order in which they are tried.
+    fn candidates(&self, text: &str, into: &mut Vec<u32>) {
+        into.clear();
+        into.extend(&self.always);
+        let Some(literals) = &self.literals else { return };
+        for hit in literals.find_overlapping_iter(text) {
+            into.extend(&self.text_patterns[hit.pattern().as_usize()]);
+        }
+        into.sort_unstable_by_key(|&i| self.ranks[i as usize]);
+        into.dedup();
     }
 
     /// Slog patterns that a message may be of: those for the whole message first.

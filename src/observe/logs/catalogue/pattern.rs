@@ -15,6 +15,7 @@ use super::super::record::Span;
 use super::super::slog::Pairs;
 use super::error::CatalogueError;
 use super::file::{Entry, Sample, Slog};
+use super::memo::Digits;
 use super::scan::{NONE, Scan, Stack};
 
 /// One pattern of the catalogue.
@@ -28,8 +29,12 @@ pub struct Pattern {
     pub notice: Option<String>,
     /// Names of the fields that it may take: groups of the expression, then names for keys.
     pub names: Vec<String>,
-    /// The longest literal of a text pattern, which the catalogue looks for.
+    /// The longest literal of a text pattern without its digits, which the catalogue looks for.
     pub(super) literal: Option<String>,
+    /// Bytes of the longest literal.
+    pub(super) literal_bytes: usize,
+    /// Whether it may match one line and not another that differs in the runs of its digits only.
+    pub(super) digits_matter: bool,
     /// The other ones.
     more_literals: Vec<Finder<'static>>,
     pub(super) slog: Option<SlogMatcher>,
@@ -58,6 +63,7 @@ struct Expression {
     regex: OnceLock<Option<Regex>>,
     /// Group number of each name.
     groups: Vec<usize>,
+    digits_matter: bool,
 }
 
 impl Expression {
@@ -67,7 +73,9 @@ impl Expression {
         let mut named = Vec::new();
         group_names(&hir, &mut named);
         let (groups, names) = named.into_iter().unzip();
-        Ok((Self { text, scan: OnceLock::new(), regex: OnceLock::new(), groups }, names))
+        let digits_matter = Digits::of(&hir).matter;
+        let (scan, regex) = (OnceLock::new(), OnceLock::new());
+        Ok((Self { text, scan, regex, groups, digits_matter }, names))
     }
 
     fn scan(&self) -> Option<&Scan> {
@@ -165,7 +173,11 @@ impl Pattern {
             Some(text) => Expression::new(text).map(|(e, n)| (Some(e), n))?,
             None => (None, Vec::new()),
         };
-        let longest = if entry.slog.is_none() { take_longest(&mut literals) } else { None };
+        let digit = |l: &String| l.bytes().any(|b| b.is_ascii_digit());
+        let digits_matter =
+            literals.iter().any(digit) || expression.as_ref().is_some_and(|e| e.digits_matter);
+        let literal_bytes = literals.iter().map(String::len).max().unwrap_or(0);
+        let literal = if entry.slog.is_none() { take_longest(&mut literals) } else { None };
         let first_key = names.len();
         let mut keys: Vec<(String, u16)> = Vec::new();
         for (i, (key, name)) in entry.keys.into_iter().enumerate() {
@@ -177,7 +189,9 @@ impl Pattern {
             kind: entry.kind,
             notice: entry.notice,
             names,
-            literal: longest,
+            literal,
+            literal_bytes,
+            digits_matter,
             more_literals: literals.iter().map(|l| Finder::new(l).into_owned()).collect(),
             slog: entry.slog.map(SlogMatcher::new).transpose()?,
             expression,
@@ -258,9 +272,18 @@ impl Pattern {
     }
 }
 
+/// The longest piece without digits of the longest literal. What has digits besides is left to be
+/// looked for in the line.
 fn take_longest(literals: &mut Vec<String>) -> Option<String> {
     let at = (0..literals.len()).max_by_key(|&i| literals[i].len())?;
-    Some(literals.swap_remove(at))
+    let longest = &literals[at];
+    let pieces = longest.split(|c: char| c.is_ascii_digit());
+    let piece =
+        pieces.max_by_key(|p| p.len()).filter(|p| p.len() >= LITERAL_BYTES_MIN)?.to_string();
+    if piece == *longest {
+        literals.swap_remove(at);
+    }
+    Some(piece)
 }
 
 /// A literal for the prefilter may not be shorter: it would let most lines through.

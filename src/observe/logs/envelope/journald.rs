@@ -6,7 +6,7 @@ use super::super::text::clock;
 use super::{Stripped, Told};
 
 /// The time of day begins within so many bytes: `<30>1 2025-03-10T`, `Mon 2025-03-10 `.
-const DATE_BYTES_MAX: usize = 32;
+pub(super) const DATE_BYTES_MAX: usize = 32;
 
 /// A date in words, a time, a host, a unit; or the unit with its process alone.
 pub(super) fn open(text: &str) -> Stripped {

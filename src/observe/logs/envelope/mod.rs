@@ -197,10 +197,37 @@ impl Told {
     }
 }
 
-/// Beginnings of lines that no envelope has, to lose no time on them.
+/// Whether a line's first word shows that no envelope is around it: to lose no time on the lines
+/// of which a log has most.
 fn surely_bare(text: &str) -> bool {
-    let b = text.as_bytes();
-    b.starts_with(b"time=") || b.starts_with(b"[GIN]") || b.starts_with(b"llama_")
+    let bytes = text.as_bytes();
+    match bytes.first() {
+        None => true,
+        Some(b' ') => !text.contains(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c)),
+        Some(b'[') => bytes.starts_with(b"[GIN]"),
+        Some(b'a'..=b'z' | b'A'..=b'Z' | b'#' | b'(' | b'|' | b'_' | b'=') => {
+            let word = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
+            let after = &bytes[word.count()..];
+            match after {
+                // A service, a date, the wrapper of a shell, or a count of repeats.
+                [b' ', ..] => {
+                    let next = after.iter().find(|b| **b != b' ');
+                    let bar_or_digit = next.is_some_and(|b| *b == b'|' || !b.is_ascii_alphabetic());
+                    !bar_or_digit && !bytes.starts_with(b"message repeated ") && !has_clock(bytes)
+                }
+                [b'[' | b'@' | b'/' | 0x80.., ..] => false,
+                _ => !has_clock(bytes),
+            }
+        }
+        _ => false,
+    }
+}
+
+/// Whether a time of day can begin within the part of a line where a date stands.
+fn has_clock(bytes: &[u8]) -> bool {
+    let near = &bytes[..bytes.len().min(journald::DATE_BYTES_MAX)];
+    let clock = |w: &[u8]| w[0].is_ascii_digit() && w[1] == b':' && w[2].is_ascii_digit();
+    memchr::memchr(b':', near).is_some() && near.windows(3).any(clock)
 }
 
 #[cfg(test)]

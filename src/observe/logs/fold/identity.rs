@@ -29,9 +29,14 @@ pub(super) struct Identity {
     c: bool,
     /// Words of llama.cpp that only a generation's builds print.
     words: Option<Dialect>,
+    /// Lines whose text was looked at.
+    looked: u32,
     /// The earliest time in the log.
     first_ns: Option<i64>,
 }
+
+/// What so many lines did not tell, later ones of the same log will not.
+const LOOKS_MAX: u32 = 50_000;
 
 /// 2025-11-13, before which generation B was not released.
 const B_RELEASED_NS: i64 = 1_762_992_000_000_000_000;
@@ -95,6 +100,10 @@ impl Identity {
 
     /// Sources of slog lines, paths.
     fn note_text(&mut self, session: &mut LogSession, text: &str, line: LineId) {
+        if self.looked >= LOOKS_MAX {
+            return;
+        }
+        self.looked += 1;
         if let Some((_, source)) = text.split_once("source=") {
             let file = source.split(':').next().unwrap_or_default();
             if file.rsplit_once('.').is_some_and(|(_, extension)| extension == "go") {
@@ -109,7 +118,9 @@ impl Identity {
             }
         }
         // Lines before slog, and those of its server in early 2024.
-        let early = text.starts_with("20") && text.contains(".go:");
+        let early = text
+            .split_once(".go:")
+            .is_some_and(|(file, _)| file.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
         self.ollama |= early || (text.contains("[update_slots]") && text.contains(" tid=\""));
         self.a |= early;
         self.ollama_store |= text.contains("blobs/sha256-") || text.contains("blobs\\sha256-");

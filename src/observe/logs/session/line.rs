@@ -1,7 +1,6 @@
 //! Lines that facts refer to, and how many lines there were.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 
 /// The number of a line in its log, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,56 +16,96 @@ pub struct Seen<T> {
 }
 
 /// A line as it stands in the log, without its envelope and cut to [`LineText::BYTES_MAX`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineText {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineText<'a> {
     /// The text.
-    pub text: Arc<str>,
+    pub text: &'a str,
     /// Nanoseconds since the Unix epoch, where the line or its envelope told a full time.
     pub at_ns: Option<i64>,
     /// Which of several files the line is from, by its position among the inputs.
     pub source: u16,
 }
 
-impl LineText {
+impl LineText<'_> {
     /// Longer lines are cut here, at a character's border.
     pub const BYTES_MAX: usize = 800;
 }
 
 /// The texts of the lines that facts refer to. Bounded: when full, new lines are not kept, and a
 /// fact then has a number but no text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Lines {
-    texts: BTreeMap<LineId, LineText>,
-    bytes: usize,
+    /// In the order of their numbers.
+    kept: Vec<Kept>,
+    /// All texts, one after another: a log keeps and forgets many lines.
+    text: String,
+}
+
+/// Where the text of a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    id: LineId,
+    start: usize,
+    end: usize,
+    at_ns: Option<i64>,
+    source: u16,
 }
 
 impl Lines {
     /// All texts together stay under this.
     pub const BYTES_MAX: usize = 16 << 20;
 
-    /// Keeps a line, if there is room for it.
-    pub fn keep(&mut self, id: LineId, line: LineText) {
-        if self.texts.contains_key(&id) || self.bytes + line.text.len() > Self::BYTES_MAX {
+    /// Keeps a line, if there is room for it and it is not there already.
+    pub fn keep(&mut self, id: LineId, line: LineText<'_>) {
+        if self.text.len() + line.text.len() > Self::BYTES_MAX {
             return;
         }
-        self.bytes += line.text.len();
-        self.texts.insert(id, line);
+        // Nearly always the last one.
+        let at = match self.kept.last() {
+            Some(last) if last.id == id => return,
+            Some(last) if last.id > id => match self.kept.binary_search_by_key(&id, |k| k.id) {
+                Ok(_) => return,
+                Err(at) => at,
+            },
+            _ => self.kept.len(),
+        };
+        let start = self.text.len();
+        self.text.push_str(line.text);
+        let (end, LineText { at_ns, source, .. }) = (self.text.len(), line);
+        self.kept.insert(at, Kept { id, start, end, at_ns, source });
     }
 
     /// All texts together.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.text.len()
     }
 
     /// The text of a line that was kept.
-    pub fn get(&self, id: LineId) -> Option<&LineText> {
-        self.texts.get(&id)
+    pub fn get(&self, id: LineId) -> Option<LineText<'_>> {
+        let at = self.kept.binary_search_by_key(&id, |k| k.id).ok()?;
+        let Kept { start, end, at_ns, source, .. } = self.kept[at];
+        Some(LineText { text: self.text.get(start..end)?, at_ns, source })
     }
 
     /// Forgets the lines that nothing refers to any more.
     pub fn retain(&mut self, wanted: impl Fn(LineId) -> bool) {
-        self.texts.retain(|&id, _| wanted(id));
-        self.bytes = self.texts.values().map(|l| l.text.len()).sum();
+        let mut text = String::new();
+        let all = std::mem::take(&mut self.text);
+        self.kept.retain_mut(|kept| {
+            let start = text.len();
+            if wanted(kept.id) {
+                text.push_str(&all[kept.start..kept.end]);
+                (kept.start, kept.end) = (start, text.len());
+            }
+            wanted(kept.id)
+        });
+        self.text = text;
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.kept.iter().map(|k| (k.id, self.get(k.id)))).finish()
     }
 }
 

@@ -1,10 +1,13 @@
 //! Two lines in one: a program that forgot its line feed, or a viewer that lost it.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 use memchr::memmem;
 
 /// Where a second line begins within a line, if one does.
 pub(in super::super) fn seam(text: &str) -> Option<usize> {
-    if text.len() < 24 {
+    if text.len() < 24 || !has_mark(text) {
         return None;
     }
     let structured = slog_seam(text);
@@ -13,6 +16,16 @@ pub(in super::super) fn seam(text: &str) -> Option<usize> {
         .filter(|&at| !within_quotes(&text[..at]));
     let function = function_seam(text);
     [structured, access, function].into_iter().flatten().min()
+}
+
+/// What a second line can begin with; few lines have one, and one pass tells.
+static MARKS: LazyLock<Option<AhoCorasick>> =
+    LazyLock::new(|| AhoCorasick::new(["time=20", "[GIN] 20", "ggml_", "llama_"]).ok());
+
+/// Whether a mark stands in a line elsewhere than at its beginning.
+fn has_mark(text: &str) -> bool {
+    let first = text.chars().next().map_or(0, char::len_utf8);
+    MARKS.as_ref().is_none_or(|marks| marks.is_match(&text[first..]))
 }
 
 /// `…time=2024-09-20T18:08:49.004Z level=`: never within quotes, and after a space only when

@@ -53,10 +53,12 @@ fn names_its_function(text: &str) -> bool {
 
 /// Whether a line says nothing: empty, a cut, a fence, a rule, what a viewer adds.
 pub(in super::super) fn is_blank(text: &str) -> bool {
-    let text = text.trim();
-    if text.len() > 200 {
+    let first = text.as_bytes().first();
+    let long = if first.is_some_and(u8::is_ascii_alphanumeric) { 16 } else { 200 };
+    if text.len() > long {
         return false;
     }
+    let text = text.trim();
     let marks = |c: char| {
         matches!(c, '.' | '…' | '[' | ']' | '(' | ')' | '-' | '=' | '*' | '~' | '`')
             || c.is_whitespace()
