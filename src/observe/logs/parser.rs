@@ -4,6 +4,8 @@
 //! order is known. Invariants: nothing is fatal, memory is bounded, and pieces of any size give
 //! the same session.
 
+use std::borrow::Cow;
+
 use super::catalogue::{Catalogue, Search, Taken};
 use super::envelope::{Envelope, Told};
 use super::fold::Fold;
@@ -138,18 +140,31 @@ impl Stages {
         self.counts.lines += 1;
         let line = LineId(self.counts.lines);
         let text = text::clean(bytes);
-        let mut parts = text.split('\n').peekable();
+        let Cow::Owned(changed) = &text else {
+            return self.part(&text, line, bytes, Some(after));
+        };
+        // What was separated by carriage returns.
+        let mut parts = changed.split('\n').peekable();
         while let Some(part) = parts.next() {
-            let (inner, told) = self.envelope.open(part);
-            let mut rest = &*inner;
-            // Lines that an object held, and lines that a program glued together.
-            while let Some(at) = rest.find('\n').or_else(|| text::seam(rest)) {
-                self.logical(Logical { text: &rest[..at], told, line, raw: bytes, after: None });
-                rest = rest[at..].strip_prefix('\n').unwrap_or(&rest[at..]);
-            }
             let after = parts.peek().is_none().then_some(after);
-            self.logical(Logical { text: rest, told, line, raw: bytes, after });
+            self.part(part, line, bytes, after);
         }
+    }
+
+    /// A line with its envelope; `raw` is the line of the file, and `after` what follows there.
+    fn part(&mut self, part: &str, line: LineId, raw: &[u8], after: Option<&[u8]>) {
+        let (inner, told) = self.envelope.open(part);
+        let mut rest = &*inner;
+        // Lines that an object held, and lines that a program glued together.
+        let line_feed = |rest: &str| match inner {
+            Cow::Owned(_) => rest.find('\n'),
+            Cow::Borrowed(_) => None,
+        };
+        while let Some(at) = line_feed(rest).or_else(|| text::seam(rest)) {
+            self.logical(Logical { text: &rest[..at], told, line, raw, after: None });
+            rest = rest[at..].strip_prefix('\n').unwrap_or(&rest[at..]);
+        }
+        self.logical(Logical { text: rest, told, line, raw, after });
     }
 
     /// Puts lines together that a runtime, a terminal or a viewer took apart.

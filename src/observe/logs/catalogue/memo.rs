@@ -42,26 +42,58 @@ impl Memo {
     }
 }
 
-/// The hash of a line's skeleton.
+/// The hash of a line's skeleton: of each stretch without digits, eight bytes at a time.
 pub(super) fn skeleton(text: &[u8]) -> u64 {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let (mut hash, mut word, mut filled) = (text.is_empty() as u64, 0u64, 0u32);
-    let mut in_digits = false;
-    for &byte in text {
-        let digit = byte.is_ascii_digit();
-        if digit && in_digits {
-            continue;
+    let mut hash = 0;
+    let mut rest = text;
+    loop {
+        let plain = plain_len(rest);
+        hash = hash_stretch(&rest[..plain], hash);
+        rest = &rest[plain..];
+        let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+        if digits == 0 {
+            return hash;
         }
-        in_digits = digit;
-        word = word << 8 | u64::from(if digit { b'0' } else { byte });
-        filled += 1;
-        if filled % 8 == 0 {
-            hash = (hash ^ word).wrapping_mul(MIX);
-            hash ^= hash >> 29;
+        hash = mix(hash, u64::from(b'0'));
+        rest = &rest[digits..];
+    }
+}
+
+/// How many bytes there are before the first digit.
+fn plain_len(bytes: &[u8]) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let (chunks, tail) = bytes.as_chunks::<8>();
+    for (i, chunk) in chunks.iter().enumerate() {
+        // The high bit of a byte is set where the byte is below ':' and not below '0'; bytes above
+        // 0x7f are told apart by their own high bit.
+        let word = u64::from_le_bytes(*chunk);
+        let low = word & (EACH * 0x7f);
+        let from_zero = low + EACH * (0x80 - b'0' as u64);
+        let past_nine = low + EACH * (0x80 - (b'9' as u64 + 1));
+        let digits = from_zero & !past_nine & !word & (EACH * 0x80);
+        if digits != 0 {
+            return 8 * i + digits.trailing_zeros() as usize / 8;
         }
     }
-    hash = (hash ^ word ^ u64::from(filled) << 56).wrapping_mul(MIX);
-    hash ^ hash >> 32
+    let tail_len = tail.iter().take_while(|b| !b.is_ascii_digit()).count();
+    8 * chunks.len() + tail_len
+}
+
+fn hash_stretch(bytes: &[u8], mut hash: u64) -> u64 {
+    let (chunks, tail) = bytes.as_chunks::<8>();
+    for chunk in chunks {
+        hash = mix(hash, u64::from_le_bytes(*chunk));
+    }
+    let mut last = [0; 8];
+    last[..tail.len()].copy_from_slice(tail);
+    // The length tells a stretch from one with more zero bytes, and from two shorter ones.
+    mix(hash, u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56)
+}
+
+fn mix(hash: u64, word: u64) -> u64 {
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let product = u128::from(hash ^ word ^ MULTIPLIER) * u128::from(MULTIPLIER);
+    (product as u64) ^ ((product >> 64) as u64)
 }
 
 /// The skeleton is a hash already.
@@ -177,6 +209,22 @@ mod tests {
         }
         assert_eq!(of("7"), of("0"));
         assert_ne!(of("aaaaaaaa"), of("aaaaaaa"));
+    }
+
+    #[test]
+    fn the_first_digit_is_found_wherever_it_stands() {
+        for len in 0..40 {
+            for byte in 0..=255u8 {
+                let mut text = vec![b'x'; len];
+                text.push(byte);
+                text.extend(*b"yyyyyyyyyy");
+                let wanted = text.iter().take_while(|b| !b.is_ascii_digit()).count();
+                assert_eq!(plain_len(&text), wanted, "{byte} after {len}");
+                text[..len].fill(byte);
+                let wanted = text.iter().take_while(|b| !b.is_ascii_digit()).count();
+                assert_eq!(plain_len(&text), wanted, "{byte} times {len}");
+            }
+        }
     }
 
     #[test]

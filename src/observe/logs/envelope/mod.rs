@@ -135,7 +135,8 @@ impl Envelope {
     }
 
     fn prefix(text: &str) -> Stripped {
-        Self::date(text)
+        prefix::elapsed(text)
+            .or_else(|| Self::date(text))
             .or_else(|| journald::open(text))
             .or_else(|| container::open(text))
             .or_else(|| prefix::open(text))

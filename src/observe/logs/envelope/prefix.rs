@@ -4,11 +4,11 @@ use super::super::text::{clock, is_head};
 use super::{Stripped, Told};
 
 pub(super) fn open(text: &str) -> Stripped {
-    elapsed(text).or_else(|| spinner(text)).or_else(|| quote(text)).or_else(|| wrapper(text))
+    spinner(text).or_else(|| quote(text)).or_else(|| wrapper(text))
 }
 
 /// `0.00.800.123 I `: the level's letter says nothing that the line does not.
-fn elapsed(text: &str) -> Stripped {
+pub(super) fn elapsed(text: &str) -> Stripped {
     let (elapsed_ns, len) = clock::elapsed(text.as_bytes())?;
     let told = Told { elapsed_ns: Some(elapsed_ns), ..Told::default() };
     match &text.as_bytes()[len..] {

@@ -2,8 +2,7 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
-use memchr::memmem;
+use memchr::memmem::{self, Finder};
 
 /// Where a second line begins within a line, if one does.
 pub(in super::super) fn seam(text: &str) -> Option<usize> {
@@ -18,14 +17,13 @@ pub(in super::super) fn seam(text: &str) -> Option<usize> {
     [structured, access, function].into_iter().flatten().min()
 }
 
-/// What a second line can begin with; few lines have one, and one pass tells.
-static MARKS: LazyLock<Option<AhoCorasick>> =
-    LazyLock::new(|| AhoCorasick::new(["time=20", "[GIN] 20", "ggml_", "llama_"]).ok());
+/// What a second line can begin with.
+static MARKS: LazyLock<[Finder<'static>; 4]> =
+    LazyLock::new(|| ["time=20", "[GIN] 20", "ggml_", "llama_"].map(Finder::new));
 
 /// Whether a mark stands in a line elsewhere than at its beginning.
 fn has_mark(text: &str) -> bool {
-    let first = text.chars().next().map_or(0, char::len_utf8);
-    MARKS.as_ref().is_none_or(|marks| marks.is_match(&text[first..]))
+    MARKS.iter().any(|mark| mark.find(&text.as_bytes()[1..]).is_some())
 }
 
 /// `…time=2024-09-20T18:08:49.004Z level=`: never within quotes, and after a space only when
