@@ -125,7 +125,8 @@ fn sessions_are_as_they_were() {
 /// What others put around lines changes nothing of what they say.
 #[test]
 fn envelopes_do_not_change_a_session() {
-    let wrap: [(&str, fn(&str) -> String); 6] = [
+    type Wrap = fn(&str) -> String;
+    let wrap: [(&str, Wrap); 6] = [
         ("compose", |line| format!("ollama-1  | {line}")),
         ("quoted", |line| format!("> {line}")),
         ("carriage return", |line| format!("{line}\r")),

@@ -89,7 +89,6 @@ fn diagnosis() -> Diagnosis {
         benign: vec![found("expected-behaviour", Kind::Benign, Severity::Info)],
         open: vec![("gpu-power-cap", need)],
         clear: vec!["driver-too-old"],
-        ..Diagnosis::default()
     }
 }
 
