@@ -88,11 +88,275 @@ pub(super) const UNITS: &[Unit] = &[
         ],
     },
     Unit {
+        name: "group_experts",
+        kernels: &["group_experts"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/group_experts.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/group_experts.compute_80.ptx")),
+        ],
+    },
+    Unit {
         name: "mul",
         kernels: &["mul_f32"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_bf16",
+        kernels: &["mul_mat_narrow_bf16", "mul_mat_wide_bf16"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_bf16.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_bf16.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_f16",
+        kernels: &["mul_mat_narrow_f16", "mul_mat_wide_f16"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_f16.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_f16.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_float_bf16",
+        kernels: &["mul_mat_few_bf16", "mul_mat_vec_bf16"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_float_bf16.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_float_bf16.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_float_f16",
+        kernels: &["mul_mat_few_f16", "mul_mat_vec_f16"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_float_f16.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_float_f16.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_float_f32",
+        kernels: &["mul_mat_few_f32", "mul_mat_vec_f32"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_float_f32.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_float_f32.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_iq4_nl",
+        kernels: &["mul_mat_narrow_iq4_nl", "mul_mat_wide_iq4_nl"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_iq4_nl.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_iq4_nl.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_iq4_xs",
+        kernels: &["mul_mat_narrow_iq4_xs", "mul_mat_wide_iq4_xs"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_iq4_xs.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_iq4_xs.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_mxfp4",
+        kernels: &["mul_mat_narrow_mxfp4", "mul_mat_wide_mxfp4"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_mxfp4.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_mxfp4.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q2_k",
+        kernels: &["mul_mat_narrow_q2_k", "mul_mat_wide_q2_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q2_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q2_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q3_k",
+        kernels: &["mul_mat_narrow_q3_k", "mul_mat_wide_q3_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q3_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q3_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q4_0",
+        kernels: &["mul_mat_narrow_q4_0", "mul_mat_wide_q4_0"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q4_0.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q4_0.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q4_1",
+        kernels: &["mul_mat_narrow_q4_1", "mul_mat_wide_q4_1"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q4_1.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q4_1.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q4_k",
+        kernels: &["mul_mat_narrow_q4_k", "mul_mat_wide_q4_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q4_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q4_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q5_0",
+        kernels: &["mul_mat_narrow_q5_0", "mul_mat_wide_q5_0"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q5_0.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q5_0.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q5_1",
+        kernels: &["mul_mat_narrow_q5_1", "mul_mat_wide_q5_1"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q5_1.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q5_1.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q5_k",
+        kernels: &["mul_mat_narrow_q5_k", "mul_mat_wide_q5_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q5_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q5_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q6_k",
+        kernels: &["mul_mat_narrow_q6_k", "mul_mat_wide_q6_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q6_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q6_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_q8_0",
+        kernels: &["mul_mat_narrow_q8_0", "mul_mat_wide_q8_0"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_q8_0.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_q8_0.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_iq4_nl",
+        kernels: &["mul_mat_few_iq4_nl", "mul_mat_vec_iq4_nl"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_iq4_nl.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_iq4_nl.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_iq4_xs",
+        kernels: &["mul_mat_few_iq4_xs", "mul_mat_vec_iq4_xs"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_iq4_xs.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_iq4_xs.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_mxfp4",
+        kernels: &["mul_mat_few_mxfp4", "mul_mat_vec_mxfp4"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_mxfp4.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_mxfp4.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q2_k",
+        kernels: &["mul_mat_few_q2_k", "mul_mat_vec_q2_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q2_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q2_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q3_k",
+        kernels: &["mul_mat_few_q3_k", "mul_mat_vec_q3_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q3_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q3_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q4_0",
+        kernels: &["mul_mat_few_q4_0", "mul_mat_vec_q4_0"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_0.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_0.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q4_1",
+        kernels: &["mul_mat_few_q4_1", "mul_mat_vec_q4_1"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_1.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_1.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q4_k",
+        kernels: &["mul_mat_few_q4_k", "mul_mat_vec_q4_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q5_0",
+        kernels: &["mul_mat_few_q5_0", "mul_mat_vec_q5_0"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q5_0.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q5_0.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q5_1",
+        kernels: &["mul_mat_few_q5_1", "mul_mat_vec_q5_1"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q5_1.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q5_1.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q5_k",
+        kernels: &["mul_mat_few_q5_k", "mul_mat_vec_q5_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q5_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q5_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q6_k",
+        kernels: &["mul_mat_few_q6_k", "mul_mat_vec_q6_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q6_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q6_k.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q8_0",
+        kernels: &["mul_mat_few_q8_0", "mul_mat_vec_q8_0"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q8_0.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q8_0.compute_80.ptx")),
+        ],
+    },
+    Unit {
+        name: "quantize",
+        kernels: &["quantize_f16", "quantize_q8"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/quantize.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/quantize.compute_80.ptx")),
         ],
     },
     Unit {

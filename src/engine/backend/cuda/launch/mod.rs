@@ -14,6 +14,7 @@ mod fuse;
 mod get_rows;
 mod glu;
 mod matmul;
+mod products;
 mod rms_norm;
 mod rope;
 mod rows;

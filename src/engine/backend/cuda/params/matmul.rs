@@ -1,1 +1,104 @@
-//! Arguments of the matrix products; twins of the structs in `kernels/params_matmul.cuh`.
+//! Arguments of the matrix products; twins of the structs in `kernels/params_matmul.cuh`, which says
+//! what each member is.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Rounds rows of floats to 8 bits or to halves.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(in crate::engine::backend::cuda) struct QuantizeParams {
+    pub x: u64,
+    pub out: u64,
+    pub row_scales: u64,
+    pub x_slot_bytes: u64,
+    pub x_token_bytes: u64,
+    pub out_bytes: u64,
+    pub k: i32,
+    pub slots: i32,
+}
+
+const _: () = assert!(size_of::<QuantizeParams>() == 56);
+
+/// A column of activations per pair.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(in crate::engine::backend::cuda) struct MulMatVecParams {
+    pub w: u64,
+    pub x: u64,
+    pub dst: u64,
+    pub ids: u64,
+    pub w_row_bytes: u64,
+    pub w_expert_bytes: u64,
+    pub x_slot_bytes: u64,
+    pub x_token_bytes: u64,
+    pub dst_slot_bytes: u64,
+    pub dst_token_bytes: u64,
+    pub ids_token_bytes: u64,
+    pub k: i32,
+    pub n: i32,
+    pub slots: i32,
+    pub n_expert: i32,
+    pub split: i32,
+    pub lanes: i32,
+    pub pairs: i32,
+    pub padding: i32,
+}
+
+const _: () = assert!(size_of::<MulMatVecParams>() == 120);
+
+/// Up to 8 columns of activations in 8 bits.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(in crate::engine::backend::cuda) struct MulMatFewParams {
+    pub w: u64,
+    pub x: u64,
+    pub dst: u64,
+    pub w_row_bytes: u64,
+    pub x_column_bytes: u64,
+    pub dst_column_bytes: u64,
+    pub k: i32,
+    pub n: i32,
+    pub columns: i32,
+    pub padding: i32,
+}
+
+const _: () = assert!(size_of::<MulMatFewParams>() == 64);
+
+/// Many columns of activations in halves.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(in crate::engine::backend::cuda) struct MulMatParams {
+    pub w: u64,
+    pub x: u64,
+    pub row_scales: u64,
+    pub dst: u64,
+    pub groups: u64,
+    pub w_row_bytes: u64,
+    pub w_expert_bytes: u64,
+    pub x_row_bytes: u64,
+    pub dst_slot_bytes: u64,
+    pub dst_token_bytes: u64,
+    pub k: i32,
+    pub n: i32,
+    pub columns: i32,
+    pub slots: i32,
+    pub x_slots: i32,
+    pub n_expert: i32,
+}
+
+const _: () = assert!(size_of::<MulMatParams>() == 104);
+
+/// Sorts pairs by expert and cuts the groups into tiles.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub(in crate::engine::backend::cuda) struct GroupExpertsParams {
+    pub ids: u64,
+    pub groups: u64,
+    pub ids_token_bytes: u64,
+    pub pairs: i32,
+    pub slots: i32,
+    pub n_expert: i32,
+    pub tile: i32,
+}
+
+const _: () = assert!(size_of::<GroupExpertsParams>() == 40);
