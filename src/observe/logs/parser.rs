@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::catalogue::{Catalogue, Search, Taken};
+use super::catalogue::{Catalogue, Memo, Pattern, Search, Taken, skeleton};
 use super::envelope::{Envelope, Told};
 use super::fold::Fold;
 use super::join::{Edge, Held, Widths};
@@ -47,11 +47,30 @@ struct Stages {
     widths: Widths,
     order: Order,
     search: Search,
+    known: Memo<Known>,
+    learning: Option<Learning>,
     fold: Fold,
     counts: LineCounts,
     shapes: Shapes,
     source: u16,
     in_container: bool,
+}
+
+/// What lines of one skeleton, envelope included, come to.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    pattern: u32,
+    /// [`Told::form`] of their envelope.
+    form: u8,
+}
+
+/// A line that may make its skeleton known.
+#[derive(Clone, Copy, Debug)]
+struct Learning {
+    skeleton: u64,
+    line: LineId,
+    /// Set when the line is plain: nothing in it was changed, and nothing can be taken apart.
+    form: Option<u8>,
 }
 
 /// A line without its envelope.
@@ -78,6 +97,8 @@ impl Parser {
             widths: Widths::default(),
             order: Order::default(),
             search: Search::default(),
+            known: Memo::default(),
+            learning: None,
             fold: Fold::default(),
             counts: LineCounts::default(),
             shapes: Shapes::default(),
@@ -139,6 +160,18 @@ impl Stages {
     fn physical(&mut self, bytes: &[u8], after: &[u8]) {
         self.counts.lines += 1;
         let line = LineId(self.counts.lines);
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let alone = self.held.is_none() && self.partial.is_none() && self.order.is_forward();
+        self.learning = None;
+        if alone && !self.envelope.is_waiting() {
+            let skeleton = skeleton(bytes);
+            if let Some(known) = self.known.get(skeleton)
+                && self.quick(known, bytes, after, line)
+            {
+                return;
+            }
+            self.learning = Some(Learning { skeleton, line, form: None });
+        }
         let text = text::clean(bytes);
         let Cow::Owned(changed) = &text else {
             return self.part(&text, line, bytes, Some(after));
@@ -151,10 +184,34 @@ impl Stages {
         }
     }
 
+    /// A line whose skeleton is known: the same steps, without what must come out the same.
+    fn quick(&mut self, known: Known, raw: &[u8], after: &[u8], line: LineId) -> bool {
+        if !Edge::same_beginning(raw, after) && Edge::of(raw, false).may_go_on(after) {
+            return false;
+        }
+        let Ok(text) = std::str::from_utf8(raw) else { return false };
+        let (Cow::Borrowed(text), told) = self.envelope.open(text) else { return false };
+        if told.form() != known.form {
+            return false;
+        }
+        let found = self.catalogue.find_again(known.pattern, text, &mut self.search);
+        if let Some(pattern) = found {
+            self.apply(pattern, text, told, line);
+        }
+        found.is_some()
+    }
+
     /// A line with its envelope; `raw` is the line of the file, and `after` what follows there.
     fn part(&mut self, part: &str, line: LineId, raw: &[u8], after: Option<&[u8]>) {
         let (inner, told) = self.envelope.open(part);
         let mut rest = &*inner;
+        let plain = matches!(inner, Cow::Borrowed(_)) && part.len() == raw.len();
+        if let Some(learning) = &mut self.learning
+            && plain
+            && !text::may_have_seam(rest)
+        {
+            learning.form = Some(told.form());
+        }
         // Lines that an object held, and lines that a program glued together.
         let line_feed = |rest: &str| match inner {
             Cow::Owned(_) => rest.find('\n'),
@@ -265,6 +322,16 @@ impl Stages {
             self.fold.unknown(text, line);
             return;
         };
+        if let (Some(pattern), Some(learning)) = (self.search.sure, self.learning.take())
+            && learning.line == line
+            && let Some(form) = learning.form
+        {
+            self.known.put(learning.skeleton, Known { pattern, form });
+        }
+        self.apply(pattern, text, told, line);
+    }
+
+    fn apply(&mut self, pattern: &'static Pattern, text: &str, told: Told, line: LineId) {
         self.counts.known += 1;
         let Taken { spans, scratch, .. } = &self.search.taken;
         self.fold.apply(&Record {

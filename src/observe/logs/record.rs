@@ -30,7 +30,12 @@ pub struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The text of a field; `None` when the line did not have it.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+        let named = |span: &&Span| {
+            self.pattern.names.get(usize::from(span.name)).is_some_and(|n| n == name)
+        };
+        let span = self.spans.iter().find(named)?;
+        let from = if span.scratch { self.scratch } else { self.text };
+        from.get(span.start as usize..span.end as usize)
     }
 
     /// A field as a number of any kind that reads so.

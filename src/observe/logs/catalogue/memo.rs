@@ -12,9 +12,15 @@ use std::hash::{BuildHasherDefault, Hasher};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 /// Answers by skeleton.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Memo {
-    answers: HashMap<u64, Answer, BuildHasherDefault<AsIs>>,
+#[derive(Clone, Debug)]
+pub(in super::super) struct Memo<T> {
+    answers: HashMap<u64, T, BuildHasherDefault<AsIs>>,
+}
+
+impl<T> Default for Memo<T> {
+    fn default() -> Self {
+        Self { answers: HashMap::default() }
+    }
 }
 
 /// What lines of a skeleton match.
@@ -29,12 +35,12 @@ pub(super) enum Answer {
 /// So many skeletons are remembered; then all are forgotten, which costs one search for each.
 const ANSWERS_MAX: usize = 8192;
 
-impl Memo {
-    pub(super) fn get(&self, skeleton: u64) -> Option<Answer> {
+impl<T: Copy> Memo<T> {
+    pub(in super::super) fn get(&self, skeleton: u64) -> Option<T> {
         self.answers.get(&skeleton).copied()
     }
 
-    pub(super) fn put(&mut self, skeleton: u64, answer: Answer) {
+    pub(in super::super) fn put(&mut self, skeleton: u64, answer: T) {
         if self.answers.len() >= ANSWERS_MAX {
             self.answers.clear();
         }
@@ -42,52 +48,62 @@ impl Memo {
     }
 }
 
-/// The hash of a line's skeleton: of each stretch without digits, eight bytes at a time.
-pub(super) fn skeleton(text: &[u8]) -> u64 {
-    let mut hash = 0;
-    let mut rest = text;
-    loop {
-        let plain = plain_len(rest);
-        hash = hash_stretch(&rest[..plain], hash);
-        rest = &rest[plain..];
-        let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
-        if digits == 0 {
-            return hash;
-        }
-        hash = mix(hash, u64::from(b'0'));
-        rest = &rest[digits..];
-    }
-}
-
-/// How many bytes there are before the first digit.
-fn plain_len(bytes: &[u8]) -> usize {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let (chunks, tail) = bytes.as_chunks::<8>();
-    for (i, chunk) in chunks.iter().enumerate() {
-        // The high bit of a byte is set where the byte is below ':' and not below '0'; bytes above
-        // 0x7f are told apart by their own high bit.
+/// The hash of a line's skeleton, eight bytes at a time. Words begin anew after each run of digits,
+/// so that its length does not matter.
+pub(in super::super) fn skeleton(text: &[u8]) -> u64 {
+    let (mut hash, mut at) = (0, 0);
+    while let Some(chunk) = text.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*chunk);
-        let low = word & (EACH * 0x7f);
-        let from_zero = low + EACH * (0x80 - b'0' as u64);
-        let past_nine = low + EACH * (0x80 - (b'9' as u64 + 1));
-        let digits = from_zero & !past_nine & !word & (EACH * 0x80);
-        if digits != 0 {
-            return 8 * i + digits.trailing_zeros() as usize / 8;
+        let digits = digits_of(word);
+        if digits == 0 {
+            hash = mix(hash, word);
+            at += 8;
+            continue;
         }
-    }
-    let tail_len = tail.iter().take_while(|b| !b.is_ascii_digit()).count();
-    8 * chunks.len() + tail_len
-}
-
-fn hash_stretch(bytes: &[u8], mut hash: u64) -> u64 {
-    let (chunks, tail) = bytes.as_chunks::<8>();
-    for chunk in chunks {
-        hash = mix(hash, u64::from_le_bytes(*chunk));
+        let before = digits.trailing_zeros() / 8;
+        hash = mix_part(hash, word, before);
+        // The run may go on beyond the word.
+        let after = (!digits & HIGH_BITS) >> (8 * before) << (8 * before);
+        at += if after == 0 { 8 } else { after.trailing_zeros() as usize / 8 };
+        if after == 0 {
+            at += text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        }
     }
     let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    // The length tells a stretch from one with more zero bytes, and from two shorter ones.
-    mix(hash, u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56)
+    let mut filled = 0;
+    let mut in_digits = false;
+    for &byte in &text[at.min(text.len())..] {
+        if byte.is_ascii_digit() {
+            if !in_digits {
+                hash = mix_part(hash, u64::from_le_bytes(last), filled);
+                (last, filled) = ([0; 8], 0);
+            }
+            in_digits = true;
+        } else {
+            in_digits = false;
+            last[filled as usize % 8] = byte;
+            filled += 1;
+        }
+    }
+    mix_part(hash, u64::from_le_bytes(last), filled) ^ 1
+}
+
+const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
+const HIGH_BITS: u64 = EACH_BYTE * 0x80;
+
+/// The high bit of each byte that is a digit.
+fn digits_of(word: u64) -> u64 {
+    let low = word & !HIGH_BITS;
+    let from_zero = low + EACH_BYTE * (0x80 - b'0' as u64);
+    let past_nine = low + EACH_BYTE * (0x80 - (b'9' as u64 + 1));
+    from_zero & !past_nine & !word & HIGH_BITS
+}
+
+/// Takes in the first bytes of a word, after which a run of digits comes.
+fn mix_part(hash: u64, word: u64, bytes: u32) -> u64 {
+    let kept = if bytes >= 8 { word } else { word & !(u64::MAX << (8 * bytes)) };
+    // The length tells less than eight bytes from eight with zeros, and marks the run.
+    mix(hash, kept ^ u64::from(bytes + 1) << 56)
 }
 
 fn mix(hash: u64, word: u64) -> u64 {
@@ -194,6 +210,8 @@ fn digits_in(class: &Class) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn matter(expression: &str) -> bool {
@@ -211,18 +229,46 @@ mod tests {
         assert_ne!(of("aaaaaaaa"), of("aaaaaaa"));
     }
 
+    /// What the hash is of: runs of digits as one mark.
+    fn naive(text: &[u8]) -> Vec<u8> {
+        let mut out: Vec<u8> = Vec::new();
+        for &byte in text {
+            match byte {
+                b'0'..=b'9' if out.last() == Some(&b'0') => {}
+                b'0'..=b'9' => out.push(b'0'),
+                byte => out.push(byte),
+            }
+        }
+        out
+    }
+
     #[test]
-    fn the_first_digit_is_found_wherever_it_stands() {
-        for len in 0..40 {
-            for byte in 0..=255u8 {
-                let mut text = vec![b'x'; len];
-                text.push(byte);
-                text.extend(*b"yyyyyyyyyy");
-                let wanted = text.iter().take_while(|b| !b.is_ascii_digit()).count();
-                assert_eq!(plain_len(&text), wanted, "{byte} after {len}");
-                text[..len].fill(byte);
-                let wanted = text.iter().take_while(|b| !b.is_ascii_digit()).count();
-                assert_eq!(plain_len(&text), wanted, "{byte} times {len}");
+    fn every_byte_is_told_from_a_digit() {
+        for byte in 0..=255u8 {
+            for place in 0..8 {
+                let mut bytes = *b"xxxxxxxx";
+                bytes[place] = byte;
+                let wanted = if byte.is_ascii_digit() { 0x80 << (8 * place) } else { 0 };
+                assert_eq!(digits_of(u64::from_le_bytes(bytes)), wanted, "{byte} at {place}");
+            }
+            let wanted = if byte.is_ascii_digit() { HIGH_BITS } else { 0 };
+            assert_eq!(digits_of(u64::from_le_bytes([byte; 8])), wanted, "{byte}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+
+        /// Texts have the same hash exactly when they are the same but for runs of digits.
+        #[test]
+        fn hashes_tell_skeletons(a in "[ab0-9]{0,24}", b in "[ab0-9]{0,24}", cut in 0usize..24) {
+            let same = skeleton(a.as_bytes()) == skeleton(b.as_bytes());
+            prop_assert_eq!(same, naive(a.as_bytes()) == naive(b.as_bytes()));
+            // The same text with one run longer.
+            let at = a.char_indices().map(|c| c.0).nth(cut).unwrap_or(a.len());
+            if a[at..].starts_with(|c: char| c.is_ascii_digit()) {
+                let longer = format!("{}12345678{}", &a[..at], &a[at..]);
+                prop_assert_eq!(skeleton(a.as_bytes()), skeleton(longer.as_bytes()));
             }
         }
     }

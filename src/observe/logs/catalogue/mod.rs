@@ -16,10 +16,11 @@ use std::collections::HashMap;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 pub use error::{CatalogueError, SampleFault};
+pub(super) use memo::{Memo, skeleton};
 pub use pattern::Pattern;
 pub(super) use pattern::Taken;
 
-use memo::{Answer, Memo};
+use memo::Answer;
 
 use super::envelope::Envelope;
 use super::slog::{Pairs, may_be_structured};
@@ -35,8 +36,8 @@ pub struct Catalogue {
     text_patterns: Vec<Vec<u32>>,
     /// Text patterns whose literals are nothing but digits: tried on every line.
     always: Vec<u32>,
-    /// Position of each pattern in the order in which they are tried: the longest literal first,
-    /// because it is the most exact.
+    /// Position of each pattern in the order in which they are tried: the one with most
+    /// literal bytes first, because it is the most exact.
     ranks: Vec<u32>,
     /// Slog patterns by their whole message.
     messages: HashMap<String, Vec<u32>>,
@@ -51,7 +52,10 @@ pub(super) struct Search {
     pub(super) taken: Taken,
     candidates: Vec<u32>,
     message: String,
-    memo: Memo,
+    memo: Memo<Answer>,
+    /// The pattern that the last line matched, if every line of the same skeleton that matches it
+    /// has it for its answer.
+    pub(super) sure: Option<u32>,
 }
 
 impl Catalogue {
@@ -148,6 +152,7 @@ impl Catalogue {
 
     /// The pattern that a line matches; what it takes is then in `search.taken`.
     pub(super) fn find(&self, text: &str, search: &mut Search) -> Option<&Pattern> {
+        search.sure = None;
         if may_be_structured(text) {
             let mut found = None;
             self.each_match(text, search, |pattern| {
@@ -156,12 +161,13 @@ impl Catalogue {
             });
             return found;
         }
-        let skeleton = memo::skeleton(text.as_bytes());
+        let skeleton = skeleton(text.as_bytes());
         match search.memo.get(skeleton) {
             Some(Answer::Unknown) => return None,
             Some(Answer::Pattern(i)) => {
                 let pattern = &self.patterns[i as usize];
                 if pattern.match_text(text, &mut search.taken) {
+                    search.sure = Some(i);
                     return Some(pattern);
                 }
             }
@@ -172,15 +178,27 @@ impl Catalogue {
             let pattern = &self.patterns[i as usize];
             if pattern.match_text(text, &mut search.taken) {
                 search.memo.put(skeleton, Answer::Pattern(i));
+                search.sure = Some(i);
                 return Some(pattern);
             }
-            if pattern.digits_matter {
+            if pattern.digits_matter && !pattern.lacks_a_word(text) {
                 // What comes after may be the answer for this line only.
                 return self.find_after(i, text, search);
             }
         }
         search.memo.put(skeleton, Answer::Unknown);
         None
+    }
+
+    /// Tries one text pattern, the answer for other lines of the same skeleton.
+    pub(super) fn find_again(
+        &self,
+        pattern: u32,
+        text: &str,
+        search: &mut Search,
+    ) -> Option<&Pattern> {
+        let pattern = self.patterns.get(pattern as usize)?;
+        pattern.match_text(text, &mut search.taken).then_some(pattern)
     }
 
     /// The rest of a search whose answer is not remembered.

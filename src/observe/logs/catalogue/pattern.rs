@@ -31,7 +31,7 @@ pub struct Pattern {
     pub names: Vec<String>,
     /// The longest literal of a text pattern without its digits, which the catalogue looks for.
     pub(super) literal: Option<String>,
-    /// Bytes of the longest literal.
+    /// Bytes of all literals.
     pub(super) literal_bytes: usize,
     /// Whether it may match one line and not another that differs in the runs of its digits only.
     pub(super) digits_matter: bool,
@@ -176,7 +176,7 @@ impl Pattern {
         let digit = |l: &String| l.bytes().any(|b| b.is_ascii_digit());
         let digits_matter =
             literals.iter().any(digit) || expression.as_ref().is_some_and(|e| e.digits_matter);
-        let literal_bytes = literals.iter().map(String::len).max().unwrap_or(0);
+        let literal_bytes = literals.iter().map(String::len).sum();
         let literal = if entry.slog.is_none() { take_longest(&mut literals) } else { None };
         let first_key = names.len();
         let mut keys: Vec<(String, u16)> = Vec::new();
@@ -243,6 +243,14 @@ impl Pattern {
             taken.spans.push(Span { name: *name, scratch, start, end });
         }
         true
+    }
+
+    /// Whether a literal without digits is missing, so that no line that differs in its digits only
+    /// can match.
+    pub(super) fn lacks_a_word(&self, text: &str) -> bool {
+        let words =
+            self.more_literals.iter().filter(|f| !f.needle().iter().any(u8::is_ascii_digit));
+        words.into_iter().any(|finder| finder.find(text.as_bytes()).is_none())
     }
 
     fn has_more_literals(&self, text: &str) -> bool {

@@ -197,7 +197,7 @@ impl Step {
     ) -> Option<(usize, usize)> {
         match self {
             Self::Literal(bytes) => {
-                text[at..].starts_with(bytes).then_some((step + 1, at + bytes.len()))
+                starts_with(&text[at..], bytes).then_some((step + 1, at + bytes.len()))
             }
             Self::Run { set, min, max, greedy, sure } => {
                 let (min, max) = (*min as usize, *max as usize);
@@ -222,7 +222,9 @@ impl Step {
             }
             Self::Jump(to) => Some((*to, at)),
             Self::Save(slot) => {
-                stack.undo.push(Undo::Slot(*slot, stack.slots[*slot]));
+                if !stack.undo.is_empty() {
+                    stack.undo.push(Undo::Slot(*slot, stack.slots[*slot]));
+                }
                 stack.slots[*slot] = at;
                 Some((step + 1, at))
             }
@@ -236,6 +238,12 @@ impl Step {
             }
         }
     }
+}
+
+/// For short literals a loop is quicker than a call.
+#[inline]
+fn starts_with(text: &[u8], literal: &[u8]) -> bool {
+    text.len() >= literal.len() && text.iter().zip(literal).all(|(a, b)| a == b)
 }
 
 fn compile(hir: &Hir, steps: &mut Vec<Step>, groups: &mut usize) -> Option<()> {

@@ -105,6 +105,11 @@ impl Envelope {
         (text, told)
     }
 
+    /// Whether what was told is for the next line.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// For samples, which own their text.
     pub(super) fn strip_owned(&mut self, text: &mut String) {
         let inner = self.open(text).0.into_owned();
@@ -185,6 +190,21 @@ impl Envelope {
 }
 
 impl Told {
+    /// Which envelopes there were, without what they told.
+    pub(super) fn form(&self) -> u8 {
+        let parts = [
+            self.at.is_some(),
+            self.elapsed_ns.is_some(),
+            self.day_s.is_some(),
+            self.process.is_some(),
+            self.count > 0,
+            self.partial,
+            self.collected,
+            self.container,
+        ];
+        parts.iter().fold(0, |form, part| form << 1 | u8::from(*part))
+    }
+
     /// The inner envelope knows better when and by whom a line was written.
     fn add(&mut self, inner: Self) {
         self.at = inner.at.or(self.at);

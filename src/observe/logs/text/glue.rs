@@ -26,6 +26,14 @@ fn has_mark(text: &str) -> bool {
     MARKS.iter().any(|mark| mark.find(&text.as_bytes()[1..]).is_some())
 }
 
+/// Whether any line that differs in its numbers only could have a seam.
+pub(in super::super) fn may_have_seam(text: &str) -> bool {
+    let inner = text.as_bytes().get(1..).unwrap_or_default();
+    ["time=", "[GIN]", "ggml_", "llama_"]
+        .iter()
+        .any(|mark| memmem::find(inner, mark.as_bytes()).is_some())
+}
+
 /// `…time=2024-09-20T18:08:49.004Z level=`: never within quotes, and after a space only when
 /// what stands before has no such pair itself.
 fn slog_seam(text: &str) -> Option<usize> {

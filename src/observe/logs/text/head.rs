@@ -24,7 +24,10 @@ pub(in super::super) fn is_sure_head(text: &str) -> bool {
         "WARN [",
         "ERROR [",
     ];
-    MARKS.iter().any(|mark| text.starts_with(mark)) || clock::date_time(text.as_bytes()).is_some()
+    let bytes = text.as_bytes();
+    MARKS.iter().any(|mark| text.starts_with(mark))
+        || (bytes.first().is_some_and(u8::is_ascii_digit)
+            && (clock::elapsed(bytes).is_some() || clock::date_time(bytes).is_some()))
 }
 
 /// `function: …`, `  Device 0: …`, `srv  update_slots: …`, `main : …`: at most three words, then

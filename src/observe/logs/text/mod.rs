@@ -8,5 +8,5 @@ mod head;
 
 pub(super) use bytes::Cutter;
 pub(super) use clean::clean;
-pub(super) use glue::seam;
+pub(super) use glue::{may_have_seam, seam};
 pub(super) use head::{is_blank, is_head, is_sure_head};
