@@ -62,6 +62,8 @@ struct Known {
     pattern: u32,
     /// [`Told::form`] of their envelope.
     form: u8,
+    /// Whether they match without being tried, and the fold wants nothing of them.
+    says_nothing: bool,
 }
 
 /// A line that may make its skeleton known.
@@ -193,6 +195,10 @@ impl Stages {
         let (Cow::Borrowed(text), told) = self.envelope.open(text) else { return false };
         if told.form() != known.form {
             return false;
+        }
+        if known.says_nothing {
+            self.counts.known += 1;
+            return true;
         }
         let found = self.catalogue.find_again(known.pattern, text, &mut self.search);
         if let Some(pattern) = found {
@@ -326,7 +332,8 @@ impl Stages {
             && learning.line == line
             && let Some(form) = learning.form
         {
-            self.known.put(learning.skeleton, Known { pattern, form });
+            let says_nothing = self.catalogue.patterns()[pattern as usize].says_nothing();
+            self.known.put(learning.skeleton, Known { pattern, form, says_nothing });
         }
         self.apply(pattern, text, told, line);
     }

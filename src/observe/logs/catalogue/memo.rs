@@ -88,11 +88,11 @@ pub(in super::super) fn skeleton(text: &[u8]) -> u64 {
     mix_part(hash, u64::from_le_bytes(last), filled) ^ 1
 }
 
-const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
-const HIGH_BITS: u64 = EACH_BYTE * 0x80;
+pub(super) const EACH_BYTE: u64 = 0x0101_0101_0101_0101;
+pub(super) const HIGH_BITS: u64 = EACH_BYTE * 0x80;
 
 /// The high bit of each byte that is a digit.
-fn digits_of(word: u64) -> u64 {
+pub(super) fn digits_of(word: u64) -> u64 {
     let low = word & !HIGH_BITS;
     let from_zero = low + EACH_BYTE * (0x80 - b'0' as u64);
     let past_nine = low + EACH_BYTE * (0x80 - (b'9' as u64 + 1));

@@ -35,7 +35,9 @@ pub struct Pattern {
     pub(super) literal_bytes: usize,
     /// Whether it may match one line and not another that differs in the runs of its digits only.
     pub(super) digits_matter: bool,
-    /// The other ones.
+    /// Pieces without digits of all literals.
+    words: Vec<Finder<'static>>,
+    /// The other literals.
     more_literals: Vec<Finder<'static>>,
     pub(super) slog: Option<SlogMatcher>,
     expression: Option<Expression>,
@@ -176,6 +178,8 @@ impl Pattern {
         let digit = |l: &String| l.bytes().any(|b| b.is_ascii_digit());
         let digits_matter =
             literals.iter().any(digit) || expression.as_ref().is_some_and(|e| e.digits_matter);
+        let pieces = literals.iter().flat_map(|l| l.split(|c: char| c.is_ascii_digit()));
+        let words = pieces.filter(|p| !p.is_empty()).map(|p| Finder::new(p).into_owned()).collect();
         let literal_bytes = literals.iter().map(String::len).sum();
         let literal = if entry.slog.is_none() { take_longest(&mut literals) } else { None };
         let first_key = names.len();
@@ -191,6 +195,7 @@ impl Pattern {
             names,
             literal,
             literal_bytes,
+            words,
             digits_matter,
             more_literals: literals.iter().map(|l| Finder::new(l).into_owned()).collect(),
             slog: entry.slog.map(SlogMatcher::new).transpose()?,
@@ -245,12 +250,15 @@ impl Pattern {
         true
     }
 
-    /// Whether a literal without digits is missing, so that no line that differs in its digits only
-    /// can match.
+    /// Whether every line of a skeleton matches when one does, and nothing is taken from it.
+    pub(in super::super) fn says_nothing(&self) -> bool {
+        self.kind == Kind::Ignore && self.notice.is_none() && !self.digits_matter
+    }
+
+    /// Whether a piece of a literal without digits is missing, so that no line that differs in its
+    /// digits only can match.
     pub(super) fn lacks_a_word(&self, text: &str) -> bool {
-        let words =
-            self.more_literals.iter().filter(|f| !f.needle().iter().any(u8::is_ascii_digit));
-        words.into_iter().any(|finder| finder.find(text.as_bytes()).is_none())
+        self.words.iter().any(|word| word.find(text.as_bytes()).is_none())
     }
 
     fn has_more_literals(&self, text: &str) -> bool {
@@ -286,8 +294,8 @@ fn take_longest(literals: &mut Vec<String>) -> Option<String> {
     let at = (0..literals.len()).max_by_key(|&i| literals[i].len())?;
     let longest = &literals[at];
     let pieces = longest.split(|c: char| c.is_ascii_digit());
-    let piece =
-        pieces.max_by_key(|p| p.len()).filter(|p| p.len() >= LITERAL_BYTES_MIN)?.to_string();
+    let letters = |p: &&str| p.bytes().filter(u8::is_ascii_alphabetic).count();
+    let piece = pieces.max_by_key(letters).filter(|p| p.len() >= LITERAL_BYTES_MIN)?.to_string();
     if piece == *longest {
         literals.swap_remove(at);
     }

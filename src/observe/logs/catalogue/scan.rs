@@ -7,11 +7,13 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
+use super::memo::{EACH_BYTE, HIGH_BITS, digits_of};
+
 /// One step of a program.
 #[derive(Clone, Debug)]
 enum Step {
     /// These bytes.
-    Literal(Box<[u8]>),
+    Literal(Literal),
     /// As many bytes of a set as there are, or as few as do.
     Run {
         set: Box<Set>,
@@ -34,14 +36,90 @@ enum Step {
     Boundary(bool),
 }
 
+/// Bytes that must stand in a text; the first eight are compared at once.
+#[derive(Clone, Debug)]
+struct Literal {
+    bytes: Box<[u8]>,
+    head: u64,
+    mask: u64,
+}
+
+impl Literal {
+    fn new(bytes: &[u8]) -> Self {
+        let mut head = [0; 8];
+        let len = bytes.len().min(8);
+        head[..len].copy_from_slice(&bytes[..len]);
+        let mask = u64::MAX.checked_shr(64 - 8 * len as u32).unwrap_or(0);
+        Self { bytes: bytes.into(), head: u64::from_le_bytes(head), mask }
+    }
+
+    #[inline]
+    fn begins(&self, text: &[u8]) -> bool {
+        match text.first_chunk::<8>() {
+            Some(chunk) => {
+                u64::from_le_bytes(*chunk) & self.mask == self.head
+                    && (self.bytes.len() <= 8 || text.starts_with(&self.bytes))
+            }
+            None => text.starts_with(&self.bytes),
+        }
+    }
+}
+
 /// Bytes of a class.
 #[derive(Clone, Debug)]
-struct Set([bool; 128]);
+struct Set {
+    bytes: [bool; 128],
+    /// Whether all digits are in it, which are skipped eight at a time.
+    digits: bool,
+    /// The same for spaces.
+    space: bool,
+}
 
 impl Set {
-    fn has(&self, byte: u8) -> bool {
-        self.0.get(usize::from(byte)).copied().unwrap_or(false)
+    fn empty() -> Self {
+        Self { bytes: [false; 128], digits: false, space: false }
     }
+
+    fn add(&mut self, byte: u8) {
+        self.bytes[usize::from(byte)] = true;
+        self.digits = self.bytes[usize::from(b'0')..=usize::from(b'9')].iter().all(|b| *b);
+        self.space = self.bytes[usize::from(b' ')];
+    }
+
+    fn has(&self, byte: u8) -> bool {
+        self.bytes.get(usize::from(byte)).copied().unwrap_or(false)
+    }
+
+    /// How many bytes of the set a text begins with, at most `limit`.
+    #[inline]
+    fn run(&self, text: &[u8], limit: usize) -> usize {
+        let text = &text[..text.len().min(limit)];
+        let mut at = 0;
+        while let Some(&byte) = text.get(at) {
+            let word = text[at..].first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk));
+            let same = match word {
+                Some(word) if self.digits && byte.is_ascii_digit() => digits_of(word),
+                Some(word) if self.space && byte == b' ' => zeros_of(word ^ SPACES),
+                _ => 0,
+            };
+            if same != 0 {
+                // The high bits of the bytes that are alike, up to the first that is not.
+                at += (!same & HIGH_BITS).trailing_zeros() as usize / 8;
+            } else if self.has(byte) {
+                at += 1;
+            } else {
+                break;
+            }
+        }
+        at
+    }
+}
+
+const SPACES: u64 = EACH_BYTE * b' ' as u64;
+
+/// The high bit of each byte that is zero.
+fn zeros_of(word: u64) -> u64 {
+    !(((word & !HIGH_BITS) + !HIGH_BITS) | word) & HIGH_BITS
 }
 
 /// A program, and what a text must have where it begins.
@@ -98,11 +176,12 @@ impl Scan {
         sure_runs(&mut steps);
         let begin = match steps.iter().find(|s| !matches!(s, Step::Save(_)))? {
             Step::Start => Begin::Anchored,
-            Step::Literal(bytes) => {
-                Begin::Literal(Box::new(memchr::memmem::Finder::new(bytes).into_owned()))
+            Step::Literal(literal) => {
+                let finder = memchr::memmem::Finder::new(&literal.bytes);
+                Begin::Literal(Box::new(finder.into_owned()))
             }
             _ => {
-                let mut first = Set([false; 128]);
+                let mut first = Set::empty();
                 if !first_bytes(&steps, 0, &mut first, 0) {
                     return None; // it may match nothing at all
                 }
@@ -197,13 +276,12 @@ impl Step {
     ) -> Option<(usize, usize)> {
         match self {
             Self::Literal(bytes) => {
-                starts_with(&text[at..], bytes).then_some((step + 1, at + bytes.len()))
+                bytes.begins(&text[at..]).then_some((step + 1, at + bytes.bytes.len()))
             }
             Self::Run { set, min, max, greedy, sure } => {
                 let (min, max) = (*min as usize, *max as usize);
                 let limit = if *greedy { max } else { min };
-                let here = text[at..].iter().take(limit);
-                let taken = here.take_while(|&&b| set.has(b)).count();
+                let taken = set.run(&text[at..], limit);
                 if taken < min {
                     return None;
                 }
@@ -240,12 +318,6 @@ impl Step {
     }
 }
 
-/// For short literals a loop is quicker than a call.
-#[inline]
-fn starts_with(text: &[u8], literal: &[u8]) -> bool {
-    text.len() >= literal.len() && text.iter().zip(literal).all(|(a, b)| a == b)
-}
-
 fn compile(hir: &Hir, steps: &mut Vec<Step>, groups: &mut usize) -> Option<()> {
     match hir.kind() {
         HirKind::Empty => {}
@@ -253,7 +325,7 @@ fn compile(hir: &Hir, steps: &mut Vec<Step>, groups: &mut usize) -> Option<()> {
             if !literal.0.is_ascii() {
                 return None;
             }
-            steps.push(Step::Literal(literal.0.clone()));
+            steps.push(Step::Literal(Literal::new(&literal.0)));
         }
         HirKind::Class(class) => steps.push(run(class, 1, 1, true)),
         HirKind::Look(look) => steps.push(match look {
@@ -304,8 +376,8 @@ fn repeat(repetition: &Repetition, steps: &mut Vec<Step>, groups: &mut usize) ->
     match sub.kind() {
         HirKind::Class(class) => steps.push(run(class, *min, max, *greedy)),
         HirKind::Literal(literal) if literal.0.len() == 1 && literal.0.is_ascii() => {
-            let mut set = Set([false; 128]);
-            set.0[usize::from(literal.0[0])] = true;
+            let mut set = Set::empty();
+            set.add(literal.0[0]);
             let set = Box::new(set);
             steps.push(Step::Run { set, min: *min, max, greedy: *greedy, sure: false });
         }
@@ -322,10 +394,10 @@ fn repeat(repetition: &Repetition, steps: &mut Vec<Step>, groups: &mut usize) ->
 
 /// The ASCII part of a class, which is all that an ASCII text can ask for.
 fn run(class: &Class, min: u32, max: u32, greedy: bool) -> Step {
-    let mut set = Set([false; 128]);
+    let mut set = Set::empty();
     let mut add = |from: u32, to: u32| {
         for byte in from..=to.min(127) {
-            set.0[byte as usize] = true;
+            set.add(byte as u8);
         }
     };
     match class {
@@ -342,13 +414,13 @@ fn run(class: &Class, min: u32, max: u32, greedy: bool) -> Step {
 /// A greedy run needs no second thought when what follows cannot begin with a byte of its set.
 fn sure_runs(steps: &mut [Step]) {
     for i in 0..steps.len() {
-        let mut next = Set([false; 128]);
+        let mut next = Set::empty();
         let follows = match &steps[i] {
             Step::Run { .. } => first_bytes(steps, i + 1, &mut next, 0),
             _ => false,
         };
         let Step::Run { set, sure, .. } = &mut steps[i] else { continue };
-        *sure = follows && !set.0.iter().zip(&next.0).any(|(a, b)| *a && *b);
+        *sure = follows && !set.bytes.iter().zip(&next.bytes).any(|(a, b)| *a && *b);
     }
 }
 
@@ -360,12 +432,12 @@ fn first_bytes(steps: &[Step], at: usize, first: &mut Set, depth: u32) -> bool {
     }
     match steps.get(at) {
         None | Some(Step::End) => false,
-        Some(Step::Literal(bytes)) => {
-            first.0[usize::from(bytes[0])] = true;
+        Some(Step::Literal(literal)) => {
+            first.add(literal.bytes[0]);
             true
         }
         Some(Step::Run { set, min, .. }) => {
-            first.0.iter_mut().zip(&set.0).for_each(|(to, from)| *to |= *from);
+            (0..128).filter(|&byte| set.has(byte)).for_each(|byte| first.add(byte));
             *min > 0 || first_bytes(steps, at + 1, first, depth + 1)
         }
         Some(Step::Split { second }) => {

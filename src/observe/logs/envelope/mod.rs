@@ -247,8 +247,8 @@ fn surely_bare(text: &str) -> bool {
 /// Whether a time of day can begin within the part of a line where a date stands.
 fn has_clock(bytes: &[u8]) -> bool {
     let near = &bytes[..bytes.len().min(journald::DATE_BYTES_MAX)];
-    let clock = |w: &[u8]| w[0].is_ascii_digit() && w[1] == b':' && w[2].is_ascii_digit();
-    memchr::memchr(b':', near).is_some() && near.windows(3).any(clock)
+    let digit = |at: usize| near.get(at).is_some_and(u8::is_ascii_digit);
+    memchr::memchr_iter(b':', near).any(|at| at > 0 && digit(at - 1) && digit(at + 1))
 }
 
 #[cfg(test)]

@@ -92,12 +92,12 @@ impl Lines {
         let mut text = String::new();
         let all = std::mem::take(&mut self.text);
         self.kept.retain_mut(|kept| {
-            let start = text.len();
-            if wanted(kept.id) {
+            let (start, wanted) = (text.len(), wanted(kept.id));
+            if wanted {
                 text.push_str(&all[kept.start..kept.end]);
                 (kept.start, kept.end) = (start, text.len());
             }
-            wanted(kept.id)
+            wanted
         });
         self.text = text;
     }
