@@ -18,8 +18,8 @@ use clap::Args;
 use crate::app::report::{count, model_facts};
 use crate::base::clock::now_ns;
 use crate::base::sink::Sink;
-use crate::engine::backend::DeviceKind;
 use crate::engine::backend::cpu::default_threads;
+use crate::engine::backend::{DeviceKind, DeviceSpec, cuda_device_count};
 use crate::engine::gguf::Gguf;
 use crate::engine::model::work::Work;
 use crate::engine::runtime::{Engine, GpuLayers, RuntimeOptions};
@@ -154,9 +154,13 @@ pub(super) fn run(args: &BenchArgs) -> Result<(), Failure> {
         return Err(Failure::new("-r: at least one repetition is needed"));
     }
     let matrix = args.matrix();
-    let has_devices = !args.placement.devices()?.is_empty();
+    // Without a GPU, `auto` is the CPU alone.
+    let is_there =
+        |d: &DeviceSpec| *d != DeviceSpec::Auto || cuda_device_count().is_ok_and(|count| count > 0);
+    let has_devices = args.placement.devices()?.iter().any(is_there);
     if args.limits && has_devices {
-        return Err(Failure::new("--limits measures the processor, and -dev adds another device"));
+        let message = "--limits measures the processor, and -dev adds another device";
+        return Err(Failure::new(message).hint("-dev none uses the CPU alone"));
     }
     let opened: Vec<Arc<Gguf>> =
         args.models().iter().map(|m| source::open(*m, false)).collect::<Result<_, _>>()?;
