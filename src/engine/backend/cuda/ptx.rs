@@ -80,6 +80,31 @@ pub(super) const UNITS: &[Unit] = &[
         ],
     },
     Unit {
+        name: "get_rows",
+        kernels: &[
+            "get_rows_bf16",
+            "get_rows_f16",
+            "get_rows_f32",
+            "get_rows_iq4_nl",
+            "get_rows_iq4_xs",
+            "get_rows_mxfp4",
+            "get_rows_q2_k",
+            "get_rows_q3_k",
+            "get_rows_q4_0",
+            "get_rows_q4_1",
+            "get_rows_q4_k",
+            "get_rows_q5_0",
+            "get_rows_q5_1",
+            "get_rows_q5_k",
+            "get_rows_q6_k",
+            "get_rows_q8_0",
+        ],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/get_rows.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/get_rows.compute_80.ptx")),
+        ],
+    },
+    Unit {
         name: "glu",
         kernels: &["glu_gelu_f32", "glu_silu_f32"],
         ptx: &[
