@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::catalogue::{Catalogue, Memo, Pattern, Search, Taken, skeleton};
-use super::envelope::{Envelope, Told};
+use super::envelope::{Envelope, Form, Told};
 use super::fold::Fold;
 use super::join::{Edge, Held, Widths};
 use super::order::{Order, Waiting};
@@ -60,8 +60,7 @@ struct Stages {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     pattern: u32,
-    /// [`Told::form`] of their envelope.
-    form: u8,
+    form: Form,
     /// Whether they match without being tried, and the fold wants nothing of them.
     says_nothing: bool,
 }
@@ -72,7 +71,7 @@ struct Learning {
     skeleton: u64,
     line: LineId,
     /// Set when the line is plain: nothing in it was changed, and nothing can be taken apart.
-    form: Option<u8>,
+    form: Option<Form>,
 }
 
 /// A line without its envelope.
@@ -192,10 +191,8 @@ impl Stages {
             return false;
         }
         let Ok(text) = std::str::from_utf8(raw) else { return false };
-        let (Cow::Borrowed(text), told) = self.envelope.open(text) else { return false };
-        if told.form() != known.form {
-            return false;
-        }
+        let opened = self.envelope.open_known(text, known.form);
+        let Some((text, told)) = opened else { return false };
         if known.says_nothing {
             self.counts.known += 1;
             return true;
@@ -216,7 +213,7 @@ impl Stages {
             && plain
             && !text::may_have_seam(rest)
         {
-            learning.form = Some(told.form());
+            learning.form = Some(told.form(rest));
         }
         // Lines that an object held, and lines that a program glued together.
         let line_feed = |rest: &str| match inner {

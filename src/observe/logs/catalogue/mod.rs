@@ -111,6 +111,11 @@ impl Catalogue {
         self.patterns.iter().flat_map(|p| &p.samples).map(|s| s.line.as_str())
     }
 
+    /// The words that are looked for in every line: one of each text pattern.
+    pub fn literals(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().filter_map(|p| p.literal.as_deref())
+    }
+
     fn index(patterns: Vec<Pattern>) -> Self {
         let mut words: Vec<&str> = Vec::new();
         let mut text_patterns: Vec<Vec<u32>> = Vec::new();
@@ -166,7 +171,7 @@ impl Catalogue {
             Some(Answer::Unknown) => return None,
             Some(Answer::Pattern(i)) => {
                 let pattern = &self.patterns[i as usize];
-                if pattern.match_text(text, &mut search.taken) {
+                if pattern.match_again(text, &mut search.taken) {
                     search.sure = Some(i);
                     return Some(pattern);
                 }
@@ -198,7 +203,7 @@ impl Catalogue {
         search: &mut Search,
     ) -> Option<&Pattern> {
         let pattern = self.patterns.get(pattern as usize)?;
-        pattern.match_text(text, &mut search.taken).then_some(pattern)
+        pattern.match_again(text, &mut search.taken).then_some(pattern)
     }
 
     /// The rest of a search whose answer is not remembered.

@@ -37,6 +37,7 @@ pub struct Pattern {
     pub(super) digits_matter: bool,
     /// Pieces without digits of all literals.
     words: Vec<Finder<'static>>,
+    literals_have_digits: bool,
     /// The other literals.
     more_literals: Vec<Finder<'static>>,
     pub(super) slog: Option<SlogMatcher>,
@@ -176,8 +177,9 @@ impl Pattern {
             None => (None, Vec::new()),
         };
         let digit = |l: &String| l.bytes().any(|b| b.is_ascii_digit());
+        let literals_have_digits = literals.iter().any(digit);
         let digits_matter =
-            literals.iter().any(digit) || expression.as_ref().is_some_and(|e| e.digits_matter);
+            literals_have_digits || expression.as_ref().is_some_and(|e| e.digits_matter);
         let pieces = literals.iter().flat_map(|l| l.split(|c: char| c.is_ascii_digit()));
         let words = pieces.filter(|p| !p.is_empty()).map(|p| Finder::new(p).into_owned()).collect();
         let literal_bytes = literals.iter().map(String::len).sum();
@@ -196,6 +198,7 @@ impl Pattern {
             literal,
             literal_bytes,
             words,
+            literals_have_digits,
             digits_matter,
             more_literals: literals.iter().map(|l| Finder::new(l).into_owned()).collect(),
             slog: entry.slog.map(SlogMatcher::new).transpose()?,
@@ -210,6 +213,13 @@ impl Pattern {
         taken.clear();
         self.slog.is_none()
             && self.has_more_literals(text)
+            && self.match_expression(text, 0, false, taken)
+    }
+
+    /// The same for a line that differs in its digits only from one that matched.
+    pub(super) fn match_again(&self, text: &str, taken: &mut Taken) -> bool {
+        taken.clear();
+        (!self.literals_have_digits || self.has_more_literals(text))
             && self.match_expression(text, 0, false, taken)
     }
 

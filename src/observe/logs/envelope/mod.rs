@@ -34,6 +34,17 @@ pub(super) struct Told {
     pub(super) container: bool,
 }
 
+/// What the envelope of a line is, for all lines of the same skeleton.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// There is none.
+    Bare,
+    /// The time since the program started.
+    Elapsed,
+    /// Any others, by what they told.
+    Other(u8),
+}
+
 /// A time of an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At {
@@ -103,6 +114,22 @@ impl Envelope {
         self.lone_time(&mut text, &mut told);
         self.container |= told.container;
         (text, told)
+    }
+
+    /// The same for a line of a form that is known, which may be had without looking for others.
+    pub(super) fn open_known<'a>(&mut self, text: &'a str, known: Form) -> Option<(&'a str, Told)> {
+        match known {
+            Form::Bare => return Some((text, Told::default())),
+            Form::Elapsed => {
+                let (len, told) = prefix::elapsed(text)?;
+                return Some((&text[len..], told));
+            }
+            Form::Other(_) => {}
+        }
+        match self.open(text) {
+            (Cow::Borrowed(text), told) if Form::Other(told.parts()) == known => Some((text, told)),
+            _ => None,
+        }
     }
 
     /// Whether what was told is for the next line.
@@ -190,8 +217,23 @@ impl Envelope {
 }
 
 impl Told {
-    /// Which envelopes there were, without what they told.
-    pub(super) fn form(&self) -> u8 {
+    /// Which envelopes there were around what is left, without what they told.
+    pub(super) fn form(&self, rest: &str) -> Form {
+        // No run of digits, however long, can make a time of day of this.
+        let bytes = rest.as_bytes();
+        let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+        let clock = |at: usize| at > 0 && digit(at - 1) && digit(at + 1);
+        let surely_bare = surely_bare(rest)
+            && (rest.starts_with("[GIN]") || !memchr::memchr_iter(b':', bytes).any(clock));
+        let elapsed = Self { elapsed_ns: self.elapsed_ns, ..Self::default() };
+        match self.elapsed_ns {
+            None if surely_bare && *self == Self::default() => Form::Bare,
+            Some(_) if surely_bare && *self == elapsed => Form::Elapsed,
+            _ => Form::Other(self.parts()),
+        }
+    }
+
+    fn parts(&self) -> u8 {
         let parts = [
             self.at.is_some(),
             self.elapsed_ns.is_some(),

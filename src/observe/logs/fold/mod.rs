@@ -109,7 +109,7 @@ impl Fold {
             let mut wanted = self.session.lines_referred();
             self.streams.refer(&mut wanted);
             self.store.refer(&mut wanted);
-            self.session.lines.retain(|id| wanted.contains(&id));
+            self.session.lines.retain(&wanted);
             self.store.lines_were_retained(self.session.lines.bytes());
         }
     }
@@ -121,7 +121,7 @@ impl Fold {
         self.identity.finish(&mut self.session);
         devices::number(&mut self.session);
         let wanted = self.session.lines_referred();
-        self.session.lines.retain(|id| wanted.contains(&id));
+        self.session.lines.retain(&wanted);
         self.session
     }
 }

@@ -1,5 +1,6 @@
 //! Lines that facts refer to, and how many lines there were.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The number of a line in its log, from 1.
@@ -88,11 +89,15 @@ impl Lines {
     }
 
     /// Forgets the lines that nothing refers to any more.
-    pub fn retain(&mut self, wanted: impl Fn(LineId) -> bool) {
+    pub fn retain(&mut self, wanted: &BTreeSet<LineId>) {
+        let mut wanted = wanted.iter().peekable();
         let mut text = String::new();
         let all = std::mem::take(&mut self.text);
         self.kept.retain_mut(|kept| {
-            let (start, wanted) = (text.len(), wanted(kept.id));
+            let start = text.len();
+            // Both are in order.
+            while wanted.next_if(|id| **id < kept.id).is_some() {}
+            let wanted = wanted.peek().is_some_and(|id| **id == kept.id);
             if wanted {
                 text.push_str(&all[kept.start..kept.end]);
                 (kept.start, kept.end) = (start, text.len());
