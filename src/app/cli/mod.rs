@@ -20,6 +20,7 @@ mod progress;
 mod run;
 #[cfg(test)]
 mod schemas;
+mod selftest;
 mod source;
 mod stop;
 
@@ -61,6 +62,8 @@ enum Command {
     Perplexity(Box<perplexity::PerplexityArgs>),
     /// Read what an engine logged, and say why it is slow and what to change
     Logs(Box<logs::LogsArgs>),
+    /// Check every kernel of a GPU against the CPU, and measure what the GPU and its link can do
+    Selftest(selftest::SelftestArgs),
     /// Explain a rule: what it detects, why that costs, from what it concludes, and what to do
     Explain(explain::ExplainArgs),
     /// Print a shell's completion script
@@ -83,6 +86,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Command::Model(command) => model::run(&command).map(done),
         Command::Perplexity(args) => perplexity::run(&args).map(done),
         Command::Logs(args) => logs::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
         Command::Explain(args) => explain::run(&args).map(done),
         Command::Completions(args) => completions::run(&args).map(done),
         Command::Man(args) => man::run(&args).map(done),

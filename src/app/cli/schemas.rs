@@ -27,5 +27,6 @@ fn published_schemas_are_those_of_the_types() {
     check("bench-1.json", &schema_for!(super::bench::Record));
     check("model-1.json", &schema_for!(super::model::ModelInfo));
     check("models-1.json", &schema_for!(super::model::ModelList));
+    check("selftest-1.json", &schema_for!(super::selftest::SelftestReport));
     check("perplexity-1.json", &schema_for!(super::perplexity::PerplexityReport));
 }

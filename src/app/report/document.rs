@@ -306,7 +306,7 @@ pub struct MemoryFacts {
     pub devices: Vec<DeviceMemory>,
     /// Host memory for logits.
     pub output_bytes: u64,
-    /// Everything together. Virtual devices lie in host memory too.
+    /// Everything on the host. Virtual devices lie in host memory too.
     pub predicted_bytes: u64,
     /// What the process had resident before the model was loaded: the program itself, and what of a
     /// new file is still in its pages. Absent where the system does not tell.

@@ -212,10 +212,14 @@ fn memory(engine: &Engine) -> MemoryFacts {
         free_bytes: d.free_bytes,
         total_bytes: d.total_bytes,
     };
+    // What lies on a GPU is no resident memory of this process.
+    let kinds = engine.devices().iter().map(|d| d.info().kind);
+    let on_gpus = budget.devices.iter().zip(kinds).filter(|(_, kind)| *kind == DeviceKind::Cuda);
+    let on_gpus: u64 = on_gpus.map(|(d, _)| d.needed_bytes()).sum();
     MemoryFacts {
         devices: budget.devices.iter().map(one).collect(),
         output_bytes: budget.output_bytes,
-        predicted_bytes: budget.needed_bytes(),
+        predicted_bytes: budget.needed_bytes() - on_gpus,
         rss_before_bytes: None,
         peak_rss_bytes: peak_rss_bytes(),
     }

@@ -281,7 +281,7 @@ fn memory(report: &Report) -> Section {
 
 fn peak(memory: &MemoryFacts) -> String {
     let predicted = memory.predicted_bytes;
-    let told = format!("predicted {} in all, logits included", Bytes(predicted));
+    let told = format!("predicted {} on the host, logits included", Bytes(predicted));
     let (Some(peak), Some(before)) = (memory.peak_rss_bytes, memory.rss_before_bytes) else {
         return told;
     };

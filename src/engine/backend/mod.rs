@@ -8,16 +8,19 @@ pub mod cpu;
 mod cuda;
 mod device;
 mod host_memory;
+mod selftest;
 mod spec;
 mod virtual_device;
 
 pub use cuda::{
-    CudaDevice, CudaError, CudaUnavailable, OpenCudaError, cuda_device_count, open_cuda_device,
+    CudaDevice, CudaError, CudaMeasurements, CudaUnavailable, MeasureSize, OpenCudaError,
+    cuda_device_count, open_cuda_device,
 };
 pub use device::{
     AllocError, BoundNode, BoundTensor, BufferId, CopyTime, Device, DeviceError, DeviceInfo,
     DeviceKind, Interval, MemoryState, Program, Ticket, copy,
 };
 pub use host_memory::ForeignBytes;
+pub use selftest::{CaseResult, selftest};
 pub use spec::{BadDevice, DeviceSpec, VirtualSpec};
 pub use virtual_device::VirtualDevice;

@@ -13,16 +13,23 @@ use super::error::RuntimeError;
 use super::options::RuntimeOptions;
 
 /// The devices of a session.
-pub(super) struct Opened {
-    pub(super) devices: Vec<Box<dyn Device>>,
+pub struct OpenedDevices {
+    /// In order of priority, the CPU last.
+    pub devices: Vec<Box<dyn Device>>,
     /// How many threads compute, and why so many.
-    pub(super) threads: String,
+    pub threads: String,
     /// Which GPUs take part, or why none does.
-    pub(super) gpus: String,
+    pub gpus: String,
 }
 
 /// Opens what `-dev` names.
-pub(super) fn open(options: &RuntimeOptions, sink: &dyn Sink) -> Result<Opened, RuntimeError> {
+///
+/// # Errors
+/// When a device that was named cannot be used.
+pub fn open_devices(
+    options: &RuntimeOptions,
+    sink: &dyn Sink,
+) -> Result<OpenedDevices, RuntimeError> {
     let (threads, reason) = threads(options);
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
     let mut absent = None;
@@ -54,7 +61,7 @@ pub(super) fn open(options: &RuntimeOptions, sink: &dyn Sink) -> Result<Opened, 
         (true, None) => "none was asked for".to_string(),
     };
     devices.push(Box::new(CpuDevice::new(threads)));
-    Ok(Opened { devices, threads: reason, gpus })
+    Ok(OpenedDevices { devices, threads: reason, gpus })
 }
 
 fn threads(options: &RuntimeOptions) -> (Threads, String) {

@@ -16,7 +16,7 @@ use crate::engine::tokenizer::{Tokenizer, Vocab};
 
 use super::budget::MemoryBudget;
 use super::cells::{CellTable, SeqId};
-use super::devices::{Opened, open};
+use super::devices::{OpenedDevices, open_devices};
 use super::error::RuntimeError;
 use super::fit::{self, Candidate};
 use super::options::{Fit, GpuLayers, RuntimeOptions};
@@ -92,7 +92,7 @@ impl Engine {
         model.check_cache_types(options.type_k, options.type_v).map_err(named)?;
         stage(LoadStage::Header, start_ns, 0);
 
-        let Opened { devices, threads, gpus } = open(&options, sink.as_ref())?;
+        let OpenedDevices { devices, threads, gpus } = open_devices(&options, sink.as_ref())?;
         for threads in [options.n_threads, options.n_threads_batch] {
             if let Some(text) = oversubscribed(threads, allowed_processors()) {
                 sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
@@ -117,7 +117,8 @@ impl Engine {
 
         let cache = cache_shape(&model, &options);
         let (chosen, fit) = put_in_place(&model, &mut scheduler, &cache, &options, progress)?;
-        let Candidate { placement, mut budget, plans, .. } = chosen;
+        let Candidate { placement, mut budget, plans, op_offload, .. } = chosen;
+        options.op_offload = op_offload;
         if !cpu_only {
             let (cpu, homes) = (scheduler.cpu(), &placement.residence.weights);
             reading = read_ahead(&scheduler, &|weight| homes[weight] == cpu);

@@ -16,6 +16,8 @@ use super::options::{Fit, GpuLayers, RuntimeOptions};
 /// One possible placement with its needs.
 pub(super) struct Candidate {
     pub(super) gpu_layers: usize,
+    /// Whether large batches bring host weights to a device.
+    pub(super) op_offload: bool,
     pub(super) placement: Placement,
     pub(super) budget: MemoryBudget,
     pub(super) plans: WorstCases,
@@ -61,6 +63,14 @@ fn largest_that_fits(
         let tried = candidate(model, scheduler, cache, options, n)?;
         match lacking(&tried.budget, scheduler) {
             Some(error) if n > 0 => limit = Some(format!("-ngl {n} does not fit: {error}")),
+            // A device that cannot even take a large batch's weights in passing is left idle.
+            Some(error) if options.op_offload => {
+                let idle = RuntimeOptions { op_offload: false, ..options.clone() };
+                let limit = format!("-ngl 0 with op offload does not fit: {error}");
+                let (tried, mut fit) = largest_that_fits(model, scheduler, cache, &idle, 0)?;
+                fit.limit = Some(limit);
+                return Ok((tried, fit));
+            }
             Some(error) => {
                 let (source, budget) = (ComputeError::from(error), Box::new(tried.budget));
                 let advice = "lower -c, or take weights off the device with -ot".to_string();
@@ -162,7 +172,8 @@ fn candidate(
     }
     let output_bytes = (outputs * model.hparams().n_vocab * size_of::<f32>()) as u64;
     let budget = MemoryBudget { devices: entries, output_bytes };
-    Ok(Candidate { gpu_layers, placement, budget, plans })
+    let op_offload = options.op_offload;
+    Ok(Candidate { gpu_layers, op_offload, placement, budget, plans })
 }
 
 /// The first device that cannot hold its part. The CPU's weights are mapped from the file and can

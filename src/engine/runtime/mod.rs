@@ -21,6 +21,7 @@ mod sampler;
 pub use budget::{DeviceBudget, MemoryBudget};
 pub use cells::{CellTable, SeqId};
 pub use decode::BatchToken;
+pub use devices::{OpenedDevices, open_devices};
 pub use engine::{Engine, LoadProgress, PlanSummary};
 pub use error::RuntimeError;
 pub use generate::{FinishReason, GenerationResult, Generator, Request};

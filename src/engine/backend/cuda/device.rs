@@ -106,7 +106,15 @@ impl CudaDevice {
         })
     }
 
-    fn failed(&self, doing: &str) -> impl Fn(CudaError) -> DeviceError + use<> {
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    pub(super) fn failed(&self, doing: &str) -> impl Fn(CudaError) -> DeviceError + use<> {
         let (device, doing) = (self.info.name.clone(), doing.to_string());
         move |source| DeviceError::Driver {
             device: device.clone(),
@@ -115,7 +123,11 @@ impl CudaDevice {
         }
     }
 
-    fn range(&self, (buffer, offset): (BufferId, usize), bytes: usize) -> Result<u64, DeviceError> {
+    pub(super) fn range(
+        &self,
+        (buffer, offset): (BufferId, usize),
+        bytes: usize,
+    ) -> Result<u64, DeviceError> {
         self.buffers.range(buffer, offset, bytes).ok_or_else(|| DeviceError::Bounds {
             device: self.info.name.clone(),
             what: format!("a copy of {bytes} bytes"),
@@ -194,7 +206,8 @@ impl CudaDevice {
         Ok(())
     }
 
-    fn timed(
+    /// Puts work into the stream and times it.
+    pub(super) fn timed(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<(), CudaError>,
     ) -> Result<Ticket, CudaError> {

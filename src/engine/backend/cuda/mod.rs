@@ -12,6 +12,7 @@ mod driver;
 mod kernels;
 #[allow(dead_code, reason = "the planners of the operations use it as they land")]
 mod launch;
+mod measure;
 mod params;
 mod program;
 mod ptx;
@@ -21,6 +22,7 @@ use super::device::DeviceError;
 
 pub use device::CudaDevice;
 pub use driver::{CudaError, CudaUnavailable};
+pub use measure::{CudaMeasurements, MeasureSize};
 
 /// How many GPUs the driver offers; at least one.
 ///

@@ -112,6 +112,20 @@ impl Stream {
         unsafe { call!(cuMemcpyPeerAsync(address, to, from_address, from, bytes, self.raw)) }
     }
 
+    /// Copies bytes within the device.
+    ///
+    /// # Safety
+    /// Both ranges lie in live memory of this device until the work is done.
+    pub(in crate::engine::backend::cuda) unsafe fn copy_within(
+        &self,
+        address: u64,
+        from_address: u64,
+        bytes: usize,
+    ) -> Result<(), CudaError> {
+        // SAFETY: passed on.
+        unsafe { call!(cuMemcpyDtoDAsync_v2(address, from_address, bytes, self.raw)) }
+    }
+
     /// Starts a kernel.
     ///
     /// # Safety
