@@ -1,7 +1,7 @@
 //! Builds the emulated driver of fixtures/cuda_emulator and runs tests with it.
 //!
-//! A library is chosen when a process starts, so a test that wants the emulated driver runs its body
-//! in a child: the same test binary, told to run this one test, with the emulator's folder first in
+//! A library is chosen when a process starts, so a test that wants the emulated driver runs its
+//! body in a child: the same test binary, told to run this one test, with the emulator's folder first in
 //! the loader's path. Without g++ such tests are skipped with a printed reason, unless
 //! `GPUWHY_REQUIRE_CUDA_EMULATOR=1`.
 //!

@@ -1,6 +1,7 @@
 //! What a GPU and its link can do, measured: the limits that a run's figures are held against.
 //!
-//! Invariant: each figure is the best of several tries, and the work that it times is named with it.
+//! Invariant: each figure is the best of several tries, and the work that it times is named with
+//! it.
 
 use std::time::Duration;
 
