@@ -164,11 +164,11 @@ fn spans_come_from_the_device_and_lie_in_their_ubatch() {
             let SpanKind::Ubatch { ubatch: number, .. } = whole.kind else { continue };
             let (mut computed, mut last) = (0, 0);
             for span in &spans {
-                let of = match span.kind {
-                    SpanKind::Wait { ubatch, .. }
-                    | SpanKind::Copy { ubatch, .. }
-                    | SpanKind::Compute { ubatch, .. } => ubatch,
-                    _ => continue,
+                let (SpanKind::Wait { ubatch: of, .. }
+                | SpanKind::Copy { ubatch: of, .. }
+                | SpanKind::Compute { ubatch: of, .. }) = span.kind
+                else {
+                    continue;
                 };
                 if of != number {
                     continue;

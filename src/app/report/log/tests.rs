@@ -31,7 +31,7 @@ fn session() -> LogSession {
     let value = "/home/anna/models".to_string();
     session.settings.insert("OLLAMA_MODELS".to_string(), Setting { value, line: LineId(1) });
     let at = LineId(7);
-    session.lines.keep(at, LineText { text: OFFLOADED.into(), at_ns: None, source: 0 });
+    session.lines.keep(at, LineText { text: OFFLOADED, at_ns: None, source: 0 });
     let buffer = |device: &str, gib: u64| Buffer {
         kind: BufferKind::Model,
         device: device.to_string(),
