@@ -11,6 +11,7 @@ mod fold;
 mod join;
 mod order;
 mod parser;
+mod recipe;
 mod record;
 mod session;
 mod shape;

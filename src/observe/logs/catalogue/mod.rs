@@ -10,15 +10,17 @@ mod file;
 mod memo;
 mod pattern;
 mod scan;
+mod skeleton;
 
 use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 pub use error::{CatalogueError, SampleFault};
-pub(super) use memo::{Memo, skeleton};
+pub(super) use memo::Memo;
 pub use pattern::Pattern;
 pub(super) use pattern::Taken;
+pub(super) use skeleton::{Anchor, Runs, skeleton};
 
 use memo::Answer;
 
@@ -51,6 +53,7 @@ pub(super) struct Search {
     pub(super) pairs: Pairs,
     pub(super) taken: Taken,
     candidates: Vec<u32>,
+    runs: Runs,
     message: String,
     memo: Memo<Answer>,
     /// The pattern that the last line matched, if every line of the same skeleton that matches it
@@ -166,7 +169,7 @@ impl Catalogue {
             });
             return found;
         }
-        let skeleton = skeleton(text.as_bytes());
+        let skeleton = skeleton(text.as_bytes(), &mut search.runs);
         match search.memo.get(skeleton) {
             Some(Answer::Unknown) => return None,
             Some(Answer::Pattern(i)) => {

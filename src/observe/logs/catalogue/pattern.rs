@@ -67,6 +67,7 @@ struct Expression {
     /// Group number of each name.
     groups: Vec<usize>,
     digits_matter: bool,
+    digits_shared: bool,
 }
 
 impl Expression {
@@ -76,9 +77,9 @@ impl Expression {
         let mut named = Vec::new();
         group_names(&hir, &mut named);
         let (groups, names) = named.into_iter().unzip();
-        let digits_matter = Digits::of(&hir).matter;
+        let Digits { matter: digits_matter, shared: digits_shared, .. } = Digits::of(&hir);
         let (scan, regex) = (OnceLock::new(), OnceLock::new());
-        Ok((Self { text, scan, regex, groups, digits_matter }, names))
+        Ok((Self { text, scan, regex, groups, digits_matter, digits_shared }, names))
     }
 
     fn scan(&self) -> Option<&Scan> {
@@ -263,6 +264,11 @@ impl Pattern {
     /// Whether every line of a skeleton matches when one does, and nothing is taken from it.
     pub(in super::super) fn says_nothing(&self) -> bool {
         self.kind == Kind::Ignore && self.notice.is_none() && !self.digits_matter
+    }
+
+    /// Whether fields stand at the same places in all lines of a skeleton, as runs of digits count.
+    pub(in super::super) fn has_anchors(&self) -> bool {
+        !self.digits_matter && self.expression.as_ref().is_none_or(|e| !e.digits_shared)
     }
 
     /// Whether a piece of a literal without digits is missing, so that no line that differs in its

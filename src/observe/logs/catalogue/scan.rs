@@ -7,7 +7,7 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind, Look, Repetition};
 
-use super::memo::{EACH_BYTE, HIGH_BITS, digits_of};
+use super::skeleton::{EACH_BYTE, HIGH_BITS, digits_of};
 
 /// One step of a program.
 #[derive(Clone, Debug)]
