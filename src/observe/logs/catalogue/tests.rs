@@ -65,3 +65,21 @@ fn faults_are_refused_and_named() {
     let lost = refused(&A.replace("literal = \"layers\"", "literal = [\"layers\", \"GPU\"]"));
     assert!(lost.contains("no pattern matches it"), "{lost}");
 }
+
+/// An answer for one line must not be remembered for another whose digits make a difference.
+#[test]
+fn what_digits_decide_is_not_remembered() {
+    let exact = A
+        .replace("\"a\"", "\"exact\"")
+        .replace("literal = \"layers\"", "literal = [\"layers\", \"offloaded\"]")
+        .replace(r"offloaded (?<n>\d+) layers", "offloaded 35 layers");
+    let both = format!("{exact}{A}");
+    let (catalogue, _) = Catalogue::read([("test.toml", both.as_str())]).unwrap();
+    let mut search = Search::default();
+    let mut find = |line: &str| catalogue.find(line, &mut search).map(|p| p.id.clone());
+    for _ in 0..2 {
+        assert_eq!(find("offloaded 7 layers").as_deref(), Some("a"));
+        assert_eq!(find("offloaded 35 layers").as_deref(), Some("exact"));
+        assert_eq!(find("offloaded no layers"), None);
+    }
+}
