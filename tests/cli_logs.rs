@@ -167,3 +167,196 @@ fn rules_are_explained() {
     let text = String::from_utf8(typo.stderr).unwrap();
     assert!(text.contains("hint: did you mean context-kv-too-large?"), "{text}");
 }
+
+/// `gpuwhy logs --follow --format json`, which gives one line per report.
+#[cfg(unix)]
+struct Follower {
+    child: std::process::Child,
+    reports: std::sync::mpsc::Receiver<Value>,
+}
+
+#[cfg(unix)]
+impl Follower {
+    fn start(source: &str, input: Stdio) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gpuwhy"))
+            .args(["logs", "--follow", "--format", "json", source])
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+        let (sender, reports) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if sender.send(serde_json::from_str(&line).unwrap()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, reports }
+    }
+
+    /// The first report from now on for which `is` holds.
+    fn report(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let limit = std::time::Instant::now() + LIMIT;
+        loop {
+            let left = limit.saturating_duration_since(std::time::Instant::now());
+            let report = self.reports.recv_timeout(left);
+            let report = report.unwrap_or_else(|e| panic!("no report with {what}: {e}"));
+            if is(&report) {
+                return report;
+            }
+        }
+    }
+
+    fn finding(&self, rule: &str) -> Value {
+        let is = |report: &Value| rules_of(report).contains(&rule.to_string());
+        self.report(rule, is)
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// The last report and the exit code.
+    fn end(mut self) -> (Value, Option<i32>) {
+        let mut last = None;
+        while let Ok(report) = self.reports.recv_timeout(LIMIT) {
+            last = Some(report);
+        }
+        (last.expect("a report at the end"), self.child.wait().unwrap().code())
+    }
+}
+
+/// Whatever the machine does besides, a report comes in less.
+#[cfg(unix)]
+const LIMIT: std::time::Duration = std::time::Duration::from_mins(2);
+
+#[cfg(unix)]
+fn rules_of(report: &Value) -> Vec<String> {
+    let findings = report["findings"].as_array().unwrap();
+    findings.iter().map(|f| f["rule"].as_str().unwrap().to_string()).collect()
+}
+
+/// A file grows, is put away while its writer still has it open, and is cut: every finding comes
+/// while the log goes on, and the report at the end is that of all that was written.
+#[cfg(unix)]
+#[test]
+fn a_followed_log_is_read_through_growth_rotation_and_cut() {
+    use std::fs::{self, File, OpenOptions};
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let live = path("server.log");
+    let text = |rule: &str| fs::read_to_string(bad_log(rule)).unwrap();
+    let append = |file: &Path| OpenOptions::new().append(true).create(true).open(file).unwrap();
+
+    let long_context = text("context-kv-too-large");
+    let half = long_context.len() / 2;
+    let mut writer = File::create(&live).unwrap();
+    writer.write_all(&long_context.as_bytes()[..half]).unwrap();
+    let follower = Follower::start(live.to_str().unwrap(), Stdio::null());
+    follower.report("anything", |_| true);
+    writer.write_all(&long_context.as_bytes()[half..]).unwrap();
+    let found = follower.finding("context-kv-too-large");
+    assert!(!rules_of(&found).contains(&"queue-full".to_string()));
+
+    // Put away: a new file stands there, but the server still writes to the old one.
+    fs::rename(&live, path("server-1.log")).unwrap();
+    File::create(&live).unwrap();
+    writer.write_all(text("queue-full").as_bytes()).unwrap();
+    follower.finding("queue-full");
+    append(&live).write_all(text("mlock-failed").as_bytes()).unwrap();
+    follower.finding("mlock-failed");
+
+    // Copied and cut; then longer than before at once.
+    fs::copy(&live, path("server-2.log")).unwrap();
+    File::create(&live).unwrap();
+    let rest = format!("{0}{1}{1}", text("numa-placement"), text("mlock-failed"));
+    append(&live).write_all(rest.as_bytes()).unwrap();
+    follower.finding("numa-placement");
+
+    // Nobody looks again between the last lines and the end.
+    append(&live).write_all(text("gpu-hardware-error").as_bytes()).unwrap();
+    follower.signal("-TERM");
+    let (last, code) = follower.end();
+    assert_eq!(code, Some(1));
+    let all = ["server-1.log", "server-2.log", "server.log"].map(path);
+    let mut args = vec!["logs", "--format", "json"];
+    args.extend(all.iter().map(|p| p.to_str().unwrap()));
+    let whole: Value = serde_json::from_slice(&gpuwhy(&args).stdout).unwrap();
+    assert_eq!(last, whole);
+}
+
+/// A server that is busy leaves no pause in which to look.
+#[cfg(unix)]
+#[test]
+fn a_followed_log_that_never_pauses_is_looked_at_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = dir.path().join("server.log");
+    let mut writer = std::fs::File::create(&live).unwrap();
+    let follower = Follower::start(live.to_str().unwrap(), Stdio::null());
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let text = std::fs::read(bad_log("model-exceeds-vram")).unwrap();
+    let busy = {
+        let done = std::sync::Arc::clone(&done);
+        std::thread::spawn(move || {
+            writer.write_all(&text).unwrap();
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let line =
+                    "[GIN] 2025/03/04 - 09:10:11 | 200 | 20.1µs | 127.0.0.1 | GET \"/api/tags\"";
+                writeln!(writer, "{line}").unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        })
+    };
+    follower.finding("model-exceeds-vram");
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    busy.join().unwrap();
+    follower.signal("-INT");
+    assert_eq!(follower.end().1, Some(1));
+}
+
+/// `docker logs -f … | gpuwhy logs --follow -`: findings come while the pipe is open, and the last
+/// report when it closes, or when somebody ends it.
+#[cfg(unix)]
+#[test]
+fn a_followed_pipe_reports_as_it_comes_and_at_its_end() {
+    let text = std::fs::read(bad_log("model-exceeds-vram")).unwrap();
+    for by_hand in [false, true] {
+        let mut follower = Follower::start("-", Stdio::piped());
+        let mut input = follower.child.stdin.take().unwrap();
+        input.write_all(&text).unwrap();
+        follower.finding("model-exceeds-vram");
+        if by_hand {
+            follower.signal("-INT");
+        } else {
+            drop(input);
+        }
+        let (last, code) = follower.end();
+        assert!(rules_of(&last).contains(&"model-exceeds-vram".to_string()));
+        assert_eq!(code, Some(1));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn reports_of_a_followed_log_are_told_apart() {
+    let log = bad_log("model-exceeds-vram");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_gpuwhy"))
+        .args(["logs", "--follow", log.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.starts_with("== ") && first.ends_with(" lines"), "{first}");
+    assert!(
+        Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success()
+    );
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(rest.iter().filter(|l| l.starts_with("verdict ")).count(), 2, "{rest:#?}");
+    assert_eq!(rest.iter().filter(|l| l.contains("at the end, after")).count(), 1, "{rest:#?}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}

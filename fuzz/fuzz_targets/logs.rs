@@ -1,13 +1,17 @@
-//! Any bytes as a log: they give a session, the same for pieces of any size, within bounds.
+//! Any bytes as a log: they give a session, the same for pieces of any size, within bounds, and the
+//! rules can be asked about it.
 
 #![no_main]
 
+use gpuwhy::advise::diagnose::{Facts, diagnose};
 use gpuwhy::observe::logs::{Lines, LogSession, Options, Parser, parse_bytes};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = parse_bytes(bytes);
     check(&whole, bytes);
+    let said = diagnose(&Facts::of_log(&whole));
+    assert!(said.findings.iter().all(|f| (0.0..=1.0).contains(&f.confidence)));
     // The first byte decides how the rest is cut.
     let size = bytes.first().map_or(1, |b| usize::from(*b) + 1);
     let mut parser = Parser::new(Options::default());
@@ -36,7 +40,6 @@ fn followed(bytes: &[u8]) {
     let mut parser = Parser::new(Options::default());
     for piece in bytes.chunks(bytes.len() / 4 + 1) {
         parser.push(piece);
-        parser.settle();
         let seen = parser.snapshot();
         assert!(seen.counts.bytes <= bytes.len() as u64);
     }

@@ -2,13 +2,13 @@
 //! log; once, or for as long as the log grows.
 
 use std::io::{IsTerminal as _, stdin};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::observe::logs::{
-    Host, LogSession, Options, Parser, Source, SourceError, Step, Stream, default_sources,
+    Host, LogSession, Options, Parser, Source, SourceError, Step, Stopper, Stream, default_sources,
 };
 
 use super::failure::Failure;
@@ -16,8 +16,14 @@ use super::stop;
 
 /// Bytes that are read at once.
 const CHUNK_BYTES: usize = 1 << 18;
-/// A followed log that is silent for so long is looked at.
+/// A followed log that is silent for so long is looked at,
 const SILENCE: Duration = Duration::from_millis(500);
+/// and one that grows without a pause is looked at so long after it began to.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Time to read what is there when asked to stop.
+const GRACE: Duration = Duration::from_secs(1);
+/// A request to stop is seen so soon.
+const TICK: Duration = Duration::from_millis(50);
 /// A followed file is asked for more so often.
 const POLL: Duration = Duration::from_millis(200);
 
@@ -79,19 +85,35 @@ fn read_default() -> Result<LogSession, Failure> {
         .hint("name the log: a file, - for standard input, journald:UNIT or docker:NAME"))
 }
 
-/// Follows one source until Ctrl-C or its end, and calls `look` with the session so far whenever
-/// it has grown and is silent for a moment.
+/// What somebody who follows a log sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// More may come.
+    SoFar,
+    /// Nothing more comes: the log ended, or the person ended it.
+    Last,
+}
+
+/// Follows one source until Ctrl-C or its end, and calls `look` with the session so far when it has
+/// grown and is silent for a moment, or has grown for a while; and once more at the end.
 pub(super) fn follow(
     source: &str,
-    mut look: impl FnMut(&LogSession) -> Result<(), Failure>,
+    mut look: impl FnMut(&LogSession, Look) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    let stop = stop::on_ctrl_c();
     let stream = Source::parse(source).open(true)?;
+    let stopper = stream.stopper();
     let (sender, receiver) = sync_channel(4);
     // Ends with the program: reading a pipe cannot be interrupted.
-    thread::spawn(move || pump(stream, &sender));
+    thread::spawn(move || pump(stream, &sender, stop));
     let mut parser = Parser::new(Options::default());
-    watch(&mut parser, &receiver, &mut look)?;
-    look(&parser.finish())
+    let watched = watch(&mut parser, &receiver, (stop, &stopper), &mut look);
+    let session = parser.finish();
+    // What was read before something went wrong is still worth a report.
+    if watched.is_ok() || session.counts.bytes > 0 {
+        look(&session, Look::Last)?;
+    }
+    watched
 }
 
 enum Message {
@@ -100,12 +122,15 @@ enum Message {
     Failed(SourceError),
 }
 
-fn pump(mut stream: Stream, sender: &SyncSender<Message>) {
+/// Hands over what the source gives. Once asked to stop, it ends when there is no more for now.
+fn pump(mut stream: Stream, sender: &SyncSender<Message>, stop: &AtomicBool) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
+        let stopped = stop.load(Ordering::Relaxed);
         let message = match stream.read(&mut chunk) {
             Ok(Step::Bytes(n)) => Message::Bytes(chunk[..n].to_vec()),
             Ok(Step::Rotated) => Message::Rotated,
+            Ok(Step::Idle) if stopped => return,
             Ok(Step::Idle) => {
                 thread::sleep(POLL);
                 continue;
@@ -123,26 +148,40 @@ fn pump(mut stream: Stream, sender: &SyncSender<Message>) {
 fn watch(
     parser: &mut Parser,
     receiver: &Receiver<Message>,
-    look: &mut impl FnMut(&LogSession) -> Result<(), Failure>,
+    (stop, stopper): (&AtomicBool, &Stopper),
+    look: &mut impl FnMut(&LogSession, Look) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let stop = stop::on_ctrl_c();
-    let mut grown = false;
-    while !stop.load(Ordering::Relaxed) {
-        match receiver.recv_timeout(SILENCE) {
+    /// When the first and the last bytes came that nobody has looked at yet.
+    type Unseen = Option<(Instant, Instant)>;
+    let mut unseen: Unseen = None;
+    let mut ends = None;
+    loop {
+        let received = receiver.recv_timeout(TICK);
+        let now = Instant::now();
+        if ends.is_none() && stop.load(Ordering::Relaxed) {
+            ends = Some(now + GRACE);
+            stopper.stop();
+        }
+        match received {
             Ok(Message::Bytes(bytes)) => {
                 parser.push(&bytes);
-                grown = true;
+                unseen = Some((unseen.map_or(now, |(first, _)| first), now));
             }
             Ok(Message::Rotated) => parser.next_source(),
+            // A program that we ended says that it was ended.
+            Ok(Message::Failed(_)) if ends.is_some() => return Ok(()),
             Ok(Message::Failed(error)) => return Err(error.into()),
-            Err(RecvTimeoutError::Timeout) if grown => {
-                parser.settle();
-                look(&parser.snapshot())?;
-                grown = false;
-            }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        }
+        if ends.is_some_and(|ends| now >= ends) {
+            return Ok(());
+        }
+        if let Some((first, last)) = unseen
+            && (now - last >= SILENCE || now - first >= PATIENCE)
+        {
+            look(&parser.snapshot(), Look::SoFar)?;
+            unseen = None;
         }
     }
-    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::observe::logs::LogSession;
 
 use super::failure::{EXIT_FINDINGS, Failure};
 use super::flags::Format;
-use super::log_source::{self, read};
+use super::log_source::{self, Look, read};
 use super::output;
 
 /// Arguments of `gpuwhy logs`.
@@ -38,7 +38,8 @@ pub(super) struct LogsArgs {
     #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "sources")]
     diff: Vec<String>,
 
-    /// Go on reading as the log grows, through rotation, and report whenever the findings change
+    /// Go on reading as the log grows, through rotation; report whenever the findings change, and at
+    /// the end. As JSON, every report is one line
     #[arg(long, short = 'F', requires = "sources", conflicts_with_all = ["diff", "list_unknown"])]
     follow: bool,
 
@@ -93,6 +94,7 @@ fn report(
         Redactor::new().report(&mut report);
     }
     match args.format {
+        Format::Json if args.follow => output::json_line(&report)?,
         Format::Json => output::json(&report)?,
         Format::Markdown => output::stdout(log_markdown(&report).as_bytes())?,
         Format::Text => {
@@ -125,21 +127,34 @@ fn compare(args: &LogsArgs, before: &str, after: &str) -> Result<ExitCode, Failu
     Ok(if worse { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
 }
 
-/// Reports whenever what is found changes, until Ctrl-C.
+/// Reports whenever what is found changes, until Ctrl-C or the end of the log, and then once more.
 fn follow(args: &LogsArgs, source: &str) -> Result<ExitCode, Failure> {
     let mut before = None;
     let mut code = ExitCode::SUCCESS;
-    log_source::follow(source, |session| {
+    log_source::follow(source, |session, look| {
         let diagnosis = diagnose(&Facts::of_log(session));
         let rules = |found: &[Finding]| found.iter().map(|f| f.rule).collect::<Vec<_>>();
-        let now = (rules(&diagnosis.findings), rules(&diagnosis.benign));
-        if before.as_ref() != Some(&now) {
+        let follow = diagnosis.consequences.iter().map(|(f, _)| f.rule).collect::<Vec<_>>();
+        let now = (rules(&diagnosis.findings), follow, rules(&diagnosis.benign));
+        if look == Look::Last || before.as_ref() != Some(&now) {
+            if args.format != Format::Json {
+                let between = if before.is_some() { "\n" } else { "" };
+                let head = head_of_look(session, look, args.format);
+                output::stdout(format!("{between}{head}\n\n").as_bytes())?;
+            }
             code = report(args, session, &diagnosis)?;
             before = Some(now);
         }
         Ok(())
     })?;
     Ok(code)
+}
+
+/// When a followed log was looked at, and how far it was read: one report comes after another.
+fn head_of_look(session: &LogSession, look: Look, format: Format) -> String {
+    let mark = if format == Format::Markdown { "## " } else { "== " };
+    let what = if look == Look::Last { "at the end, after" } else { "so far," };
+    format!("{mark}{}, {what} {} lines", output::utc_now(), session.counts.lines)
 }
 
 /// Prints the kinds of lines that no pattern knows.

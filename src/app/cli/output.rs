@@ -30,6 +30,14 @@ pub(super) fn json(document: &impl Serialize) -> Result<(), Failure> {
     stdout(text.as_bytes())
 }
 
+/// Writes a document to stdout as one line of JSON.
+pub(super) fn json_line(document: &impl Serialize) -> Result<(), Failure> {
+    let mut text = serde_json::to_string(document)
+        .map_err(|e| Failure::new(format!("cannot write the report as JSON: {e}")))?;
+    text.push('\n');
+    stdout(text.as_bytes())
+}
+
 /// How text on a stream may look: plain unless it is a terminal and `NO_COLOR` is not set.
 pub(super) fn style(stream: &impl IsTerminal) -> Style {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());

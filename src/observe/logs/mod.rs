@@ -30,4 +30,4 @@ pub use session::{
     Role, Seen, Setting, Spread, Summary, Version,
 };
 pub use slog::go_map;
-pub use source::{Host, Source, SourceError, Step, Stream, default_sources};
+pub use source::{Host, Source, SourceError, Step, Stopper, Stream, default_sources};

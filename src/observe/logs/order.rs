@@ -74,14 +74,9 @@ impl Order {
         }
     }
 
-    /// No line comes for a while or for ever: gives back what waits. Lines that have not told
-    /// which way they run count as running forward from now on when `going_on`.
-    pub(super) fn finish(&mut self, going_on: bool) -> Vec<Waiting> {
-        if self.way == Way::Undecided {
-            let way = self.majority();
-            if way == Way::Backward && !going_on {
-                return self.turn();
-            }
+    /// No line comes any more: gives back what waits.
+    pub(super) fn finish(&mut self) -> Vec<Waiting> {
+        if self.way == Way::Undecided && self.majority() == Way::Forward {
             return self.settle();
         }
         self.turn()
@@ -136,7 +131,7 @@ mod tests {
             let waiting = Waiting { text: String::new(), told: Told::default(), line: LineId(i) };
             out.extend(order.add(waiting, (time >= 0).then_some(time)));
         }
-        out.extend(order.finish(false));
+        out.extend(order.finish());
         out.into_iter().map(|w| w.line.0).collect()
     }
 

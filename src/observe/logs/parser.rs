@@ -132,15 +132,11 @@ impl Parser {
         self.stages.source = self.stages.source.saturating_add(1);
     }
 
-    /// Nothing came for a while: what is held back is read as it is, so that whoever follows a
-    /// log sees all of it.
-    pub fn settle(&mut self) {
-        self.stages.release(true);
-    }
-
-    /// The session as it would be if the log ended here.
+    /// The session as it would be if the log ended with its last whole line: for whoever follows a
+    /// log, where the rest of a line may come yet. It changes nothing.
     pub fn snapshot(&self) -> LogSession {
-        self.clone().finish()
+        let stages = self.stages.clone();
+        Self { cutter: Cutter::default(), stages }.finish()
     }
 
     /// Ends the log.
@@ -157,7 +153,7 @@ impl Parser {
     fn end_source(&mut self) {
         let Self { cutter, stages } = self;
         cutter.finish(|line, after| stages.physical(line, after));
-        stages.release(false);
+        stages.release();
         stages.in_container |= stages.envelope.container;
         stages.envelope = Envelope::default();
         stages.order = Order::default();
@@ -326,11 +322,11 @@ impl Stages {
         }
     }
 
-    fn release(&mut self, going_on: bool) {
+    fn release(&mut self) {
         for held in [self.partial.take(), self.held.take()].into_iter().flatten() {
             self.ordered(&held.text, held.told, held.line);
         }
-        for ready in self.order.finish(going_on) {
+        for ready in self.order.finish() {
             self.recognise(&ready.text, ready.told, ready.line);
         }
     }

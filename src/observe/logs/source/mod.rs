@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::SourceError;
 pub use places::{Host, default_sources};
+pub use tool::Stopper;
 
 use follow::Follow;
 use tool::Tool;
@@ -68,15 +69,18 @@ impl Source {
         let file_error = |path: &Path, error| SourceError::File { path: path.into(), error };
         let inner = match self {
             Self::Stdin => Inner::Plain(unpack::unpacked(Box::new(std::io::stdin()))),
-            Self::File(path) if follow => {
-                Inner::Follow(Follow::open(path).map_err(|e| file_error(path, e))?)
-            }
             Self::File(path) => {
                 let file = File::open(path).map_err(|e| file_error(path, e))?;
-                if file.metadata().is_ok_and(|m| m.is_dir()) {
+                let metadata = file.metadata().map_err(|e| file_error(path, e))?;
+                if metadata.is_dir() {
                     return Err(SourceError::Folder { path: path.clone() });
                 }
-                Inner::Plain(unpack::unpacked(Box::new(file)))
+                // A pipe with a name ends when its writer ends, and has no other place to go on.
+                if follow && metadata.is_file() {
+                    Inner::Follow(Follow::of(file, path).map_err(|e| file_error(path, e))?)
+                } else {
+                    Inner::Plain(unpack::unpacked(Box::new(file)))
+                }
             }
             Self::Journald(unit) => Inner::Tool(Tool::journald(unit, follow)?),
             Self::Docker(name) => Inner::Tool(Tool::docker(name, follow)?),
@@ -113,6 +117,14 @@ pub enum Step {
 }
 
 impl Stream {
+    /// What makes a [`Stream::read`] that waits for a program end.
+    pub fn stopper(&self) -> Stopper {
+        match &self.inner {
+            Inner::Tool(tool) => tool.stopper(),
+            Inner::Plain(_) | Inner::Follow(_) => Stopper::default(),
+        }
+    }
+
     /// Reads what there is. Only sources that a program reads (`journald:`, `docker:`) and standard
     /// input make the caller wait for bytes.
     ///

@@ -101,6 +101,42 @@ fn a_file_that_grows_is_followed_through_rotation() {
     assert_eq!(next(), "Rotated");
     assert_eq!(next(), "5\n");
     assert_eq!(next(), "Idle");
+    // Cut, and longer than before when somebody looks again.
+    fs::write(&path, "six\nseven\n").unwrap();
+    assert_eq!(next(), "Rotated");
+    assert_eq!(next(), "six\nseven\n");
+    assert_eq!(next(), "Idle");
+    // The program has the old file open and writes there until it begins with the new one.
+    let mut writer = OpenOptions::new().append(true).open(&path).unwrap();
+    fs::rename(&path, &old).unwrap();
+    fs::write(&path, "").unwrap();
+    assert_eq!(next(), "Idle");
+    writer.write_all(b"eight\n").unwrap();
+    assert_eq!(next(), "eight\n");
+    append(&path, "nine\n");
+    assert_eq!(next(), "Rotated");
+    assert_eq!(next(), "nine\n");
+}
+
+/// A server whose output was sent to a file with `>` writes on at its old place after the cut.
+#[test]
+fn zeros_before_what_is_written_after_a_cut_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("server.log");
+    let mut writer = File::create(&path).unwrap();
+    writer.write_all(b"one line\n").unwrap();
+    let mut stream = Source::File(path.clone()).open(true).unwrap();
+    assert_eq!(all(&mut stream), b"one line\n");
+    // Looked at between the cut and the next line, and not.
+    for look in [true, false] {
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+        if look {
+            assert_eq!(stream.read(&mut [0; 64]).unwrap(), Step::Rotated);
+            assert_eq!(all(&mut stream), b"");
+        }
+        writer.write_all(b"the next\n").unwrap();
+        assert_eq!(all(&mut stream), b"the next\n", "{look}");
+    }
 }
 
 #[cfg(unix)]
@@ -116,6 +152,11 @@ fn a_program_gives_both_outputs_and_its_last_word() {
     assert!(matches!(tool.read(&mut buffer), Ok(Step::Bytes(_))));
     let error = tool.read(&mut buffer).unwrap_err();
     assert_eq!(error.to_string(), "sh says: No such container: x");
+    // One that is waited for can be ended.
+    let mut tool = Tool::start("sh", &["-c", "echo begun; exec sleep 600"]).unwrap();
+    assert!(matches!(tool.read(&mut buffer), Ok(Step::Bytes(_))));
+    tool.stopper().stop();
+    assert!(tool.read(&mut buffer).is_err());
     let missing = Tool::start("no-such-program-here", &[]).unwrap_err();
     assert!(missing.to_string().contains("no-such-program-here"));
 }
@@ -123,8 +164,10 @@ fn a_program_gives_both_outputs_and_its_last_word() {
 #[test]
 fn a_folder_or_nothing_is_refused_with_a_hint() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Source::File(folder.path().into()).open(false).unwrap_err();
-    assert!(error.to_string().contains("is a folder"), "{error}");
+    for follow in [false, true] {
+        let error = Source::File(folder.path().into()).open(follow).unwrap_err();
+        assert!(error.to_string().contains("is a folder"), "{error}");
+    }
     let error = Source::File(folder.path().join("none")).open(false).unwrap_err();
     assert!(error.hint().contains("journald:UNIT"));
 }

@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, PipeReader, Read};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{SourceError, Step};
 
@@ -12,7 +13,7 @@ use super::{SourceError, Step};
 #[derive(Debug)]
 pub(super) struct Tool {
     program: String,
-    child: Child,
+    child: Arc<Mutex<Child>>,
     output: PipeReader,
     /// The end of what it wrote, for its message when it fails.
     tail: Vec<u8>,
@@ -50,6 +51,9 @@ impl Tool {
             let (output, input) = io::pipe()?;
             let mut command = Command::new(program);
             command.args(args).stdin(Stdio::null()).stdout(input.try_clone()?).stderr(input);
+            // Ctrl-C is for us: we end the program when all that it wrote is read.
+            #[cfg(unix)]
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
             // The command holds the writing ends, and reading ends only when they are gone.
             let child = command.spawn()?;
             drop(command);
@@ -57,7 +61,13 @@ impl Tool {
         };
         let (child, output) =
             run().map_err(|error| SourceError::Start { program: program.to_string(), error })?;
+        let child = Arc::new(Mutex::new(child));
         Ok(Self { program: program.to_string(), child, output, tail: Vec::new() })
+    }
+
+    /// What ends the program for somebody who waits no longer.
+    pub(super) fn stopper(&self) -> Stopper {
+        Stopper { child: Some(Arc::clone(&self.child)) }
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<Step, SourceError> {
@@ -75,7 +85,8 @@ impl Tool {
                 Err(e) => return Err(read_error(&self.program, e)),
             }
         }
-        let status = self.child.wait().map_err(|e| read_error(&self.program, e))?;
+        let ended = self.child.lock().unwrap_or_else(PoisonError::into_inner).wait();
+        let status = ended.map_err(|e| read_error(&self.program, e))?;
         if status.success() {
             return Ok(Step::End);
         }
@@ -88,8 +99,24 @@ impl Tool {
 
 impl Drop for Tool {
     fn drop(&mut self) {
-        // It has ended already, or nobody reads it any more.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stopper().stop();
+    }
+}
+
+/// Ends the program that reads a source, so that whoever waits for its bytes waits no longer. For
+/// sources that no program reads it does nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Stopper {
+    child: Option<Arc<Mutex<Child>>>,
+}
+
+impl Stopper {
+    /// Ends it, if it runs.
+    pub fn stop(&self) {
+        // It is locked only by somebody who sees it end.
+        if let Some(Ok(mut child)) = self.child.as_ref().map(|c| c.try_lock()) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
