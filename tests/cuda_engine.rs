@@ -17,7 +17,7 @@ use gpuwhy::engine::runtime::{BatchToken, Engine, GpuLayers, RuntimeError, Runti
 use gpuwhy::engine::sched::placement::parse_overrides;
 
 use support::cuda::{emulated, emulated_program, in_child, said};
-use support::parity::{Case, cases, engine, engine_with, error, run};
+use support::parity::{Case, cases, check_top, engine, engine_with, error, run, run_top};
 
 /// Largest relative error of a position's logits against the CPU's engine, with F32 weights and an
 /// F32 cache: prompts' products and attention go through tensor cores, which take 16 bits.
@@ -105,6 +105,25 @@ fn every_architecture_agrees_with_the_cache_on_the_host() {
             on("CUDA0", 999)(o);
             o.placement.kv_on_host = true;
         });
+    });
+}
+
+#[test]
+fn the_largest_logits_are_found_on_the_device() {
+    emulated("the_largest_logits_are_found_on_the_device", &TWO, || {
+        // All layers on two devices, and the output alone on one.
+        for (list, layers) in [("CUDA0,CUDA1", 999), ("CUDA0", 1)] {
+            let case = one_case();
+            // The same engine, so that the logits are the same to the last bit.
+            let mut engine = engine(&case, on(list, layers));
+            let logits = run(&mut engine, &case, case.n_prompt);
+            for k in [1, 5] {
+                engine.truncate(SeqId(0), 0);
+                let top = run_top(&mut engine, &case, case.n_prompt, k);
+                assert_eq!(top.k, k);
+                check_top(&top, &logits, case.n_vocab);
+            }
+        }
     });
 }
 
@@ -397,6 +416,46 @@ fn the_program_uses_every_gpu_by_itself() {
     let names: Vec<&str> = devices.iter().map(|d| d["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["CUDA0", "CUDA1", "CPU"]);
     assert!(report["timings"]["load"]["kernels_ns"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn greedy_decode_brings_tokens_to_the_host_and_no_logits() {
+    let run = |devices: &str, more: &[&str]| {
+        let mut command = emulated_program(&TWO)?;
+        let common = ["64", "-dev", devices, "--format", "json"];
+        let arguments: Vec<&str> = RUN.iter().chain(&common).chain(more).copied().collect();
+        let (code, out, all) = program(&mut command, &arguments);
+        assert_eq!(code, 0, "{all}");
+        Some(serde_json::from_str::<serde_json::Value>(&out).unwrap())
+    };
+    let text = |report: &serde_json::Value| report["output"][0]["text"].to_string();
+    let read = |report: &serde_json::Value| {
+        let reads = report["reads"].as_array().unwrap().clone();
+        let decode = reads.into_iter().filter(|r| r["phase"] == "decode");
+        let told = |r: serde_json::Value| {
+            let word = |key: &str| r[key].as_str().unwrap().to_string();
+            (word("tensor"), word("from"), r["copy_bytes_per_token"].as_f64().unwrap())
+        };
+        decode.map(told).collect::<Vec<_>>()
+    };
+    for (devices, last) in [("CUDA0", "CUDA0"), ("CUDA0,CUDA1", "CUDA1")] {
+        let Some(greedy) = run(devices, &[]) else { return };
+        assert_eq!(read(&greedy), [("result_top_k".to_string(), last.to_string(), 4.0)]);
+        if last == "CUDA0" {
+            continue;
+        }
+        // A penalty too small to change the order of logits needs all of them.
+        let penalty = ["--repeat-penalty", "1.0000001"];
+        let Some(penalised) = run(devices, &penalty) else { return };
+        let n_vocab = penalised["facts"]["model"]["vocabulary"].as_f64().unwrap();
+        let logits = ("result_output".to_string(), last.to_string(), 4.0 * n_vocab);
+        assert_eq!(read(&penalised), [logits]);
+        assert_eq!(text(&greedy), text(&penalised));
+    }
+    // A draw among the 40 likeliest needs these and their logits.
+    let Some(drawn) = run("CUDA0", &["--temp", "1"]) else { return };
+    let bytes: Vec<f64> = read(&drawn).into_iter().map(|r| r.2).collect();
+    assert_eq!(bytes, [160.0, 160.0]);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use gpuwhy::base::sink::{MemorySink, NullSink, Sink};
 use gpuwhy::engine::backend::DeviceSpec;
 use gpuwhy::engine::gguf::Gguf;
 use gpuwhy::engine::runtime::{
-    Engine, FinishReason, GenerationResult, Generator, GpuLayers, Request, RuntimeError,
-    RuntimeOptions, SamplerOptions,
+    BatchToken, Engine, FinishReason, GenerationResult, Generator, GpuLayers, Request,
+    RuntimeError, RuntimeOptions, SamplerOptions, SeqId,
 };
 use gpuwhy::engine::sched::placement::parse_overrides;
 use gpuwhy::engine::tensor::DType;
@@ -66,6 +66,84 @@ fn generate(engine: &mut Engine, texts: &[&str], n: usize) -> Vec<(GenerationRes
     let stop = AtomicBool::new(false);
     let results = generator.run(&stop, &mut |id, text| pieces[id].push_str(text)).unwrap();
     results.into_iter().zip(pieces).collect()
+}
+
+/// The likeliest tokens after a prompt, chosen here from all logits.
+fn likeliest(engine: &mut Engine, text: &str, n: usize) -> Vec<u32> {
+    let mut batch: Vec<BatchToken> = Vec::new();
+    for (pos, token) in engine.tokenizer().encode(text, true, false).into_iter().enumerate() {
+        batch.push(BatchToken { token, pos: pos as i32, seq: SeqId(0), logits: false });
+    }
+    batch.last_mut().unwrap().logits = true;
+    let mut tokens = Vec::new();
+    for pos in batch.len() as i32.. {
+        let logits = engine.decode(&batch).unwrap();
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let token = logits.iter().position(|&l| l == largest).unwrap() as u32;
+        tokens.push(token);
+        if tokens.len() == n {
+            break;
+        }
+        batch = vec![BatchToken { token, pos, seq: SeqId(0), logits: true }];
+    }
+    engine.truncate(SeqId(0), 0);
+    tokens
+}
+
+#[test]
+fn tokens_chosen_on_a_device_are_those_that_the_host_would_choose() {
+    for (list, layers) in [("none", 0), ("virtual:64MiB", 99), ("virtual:64MiB/lacks=TOP_K", 99)] {
+        let mut engine = load(on(list, GpuLayers::Count(layers)));
+        let expected = likeliest(&mut engine, PROMPTS[0], 16);
+        let greedy = generate(&mut engine, &[PROMPTS[0]], 16).remove(0).0.tokens;
+        assert_eq!(greedy, expected, "{list}");
+        // Draws of the same seed, among the 40 likeliest, found on the device or on the host.
+        let mut drawn = |top_k: usize| {
+            let tokenizer = Arc::clone(engine.tokenizer());
+            let draw = SamplerOptions {
+                top_k,
+                top_p: 1.0,
+                min_p: 0.2,
+                seed: 5,
+                temperature: 1.0,
+                ..SamplerOptions::default()
+            };
+            let one = Request { sampler: draw, ..request(&engine, 0, PROMPTS[1], 24) };
+            let mut generator = Generator::new(&mut engine, &tokenizer);
+            generator.push(one).unwrap();
+            generator.run(&AtomicBool::new(false), &mut |_, _| {}).unwrap().remove(0).tokens
+        };
+        // Less than a fifth as likely as the likeliest are all beyond the first 60.
+        assert_eq!(drawn(60), drawn(0), "{list}");
+    }
+}
+
+#[test]
+fn requests_with_unlike_samplers_run_together() {
+    let mut engine = load(|o| (o.n_ctx, o.n_seq_max) = (1024, 3));
+    let tokenizer = Arc::clone(engine.tokenizer());
+    let draw = SamplerOptions { seed: 3, ..SamplerOptions::default() };
+    let penalised = SamplerOptions { repeat_penalty: 1.3, ..SamplerOptions::greedy() };
+    for samplers in [[SamplerOptions::greedy(), draw, draw], [draw, penalised, draw]] {
+        let mut run = |ids: &[usize]| {
+            let mut generator = Generator::new(&mut engine, &tokenizer);
+            for &id in ids {
+                let prompt = tokenizer.encode(PROMPTS[id], true, false);
+                // They end at different times, so that what is needed changes on the way.
+                let n_predict = 6 + 5 * id;
+                let sampler = samplers[id];
+                generator
+                    .push(Request { id, prompt, n_predict, sampler, ignore_eog: true })
+                    .unwrap();
+            }
+            let results = generator.run(&AtomicBool::new(false), &mut |_, _| {}).unwrap();
+            results.into_iter().map(|r| r.tokens).collect::<Vec<_>>()
+        };
+        let together = run(&[0, 1, 2]);
+        for id in 0..3 {
+            assert_eq!(run(&[id])[0], together[id]);
+        }
+    }
 }
 
 #[test]

@@ -74,6 +74,18 @@ pub struct PlanFact {
     pub n_nodes: u32,
     /// The splits in execution order.
     pub splits: Vec<SplitFact>,
+    /// What the host reads after the last split from other devices than the CPU.
+    #[serde(default)]
+    pub outputs: Vec<OutputFact>,
+}
+
+/// A result that the host reads from a device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputFact {
+    /// Its name.
+    pub tensor: String,
+    /// The device that has it.
+    pub from: DeviceIndex,
 }
 
 /// One split of a plan.
@@ -182,7 +194,7 @@ pub enum SpanKind {
     Tokenise,
     /// Building, cutting and allocating a graph that was not cached.
     GraphBuild,
-    /// One ubatch, from writing its inputs to having its logits.
+    /// One ubatch, from writing its inputs to having its logits, or what is wanted of them.
     Ubatch {
         /// Number of the ubatch in this session.
         ubatch: u64,
@@ -218,6 +230,15 @@ pub enum SpanKind {
         to: DeviceIndex,
         /// True when the host waited for it.
         blocking: bool,
+    },
+    /// A result read by the host, which waits for it, after the last split.
+    Output {
+        /// The ubatch.
+        ubatch: u64,
+        /// Index into the plan's outputs.
+        output: u16,
+        /// Where it was.
+        from: DeviceIndex,
     },
     /// The nodes of one split.
     Compute {

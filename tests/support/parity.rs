@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use gpuwhy::base::sink::{NullSink, Sink};
 use gpuwhy::engine::gguf::Gguf;
-use gpuwhy::engine::runtime::{BatchToken, Engine, RuntimeOptions, SeqId};
+use gpuwhy::engine::runtime::{BatchToken, Engine, RuntimeOptions, SeqId, TopLogits};
 use gpuwhy::engine::tensor::DType;
 
 /// A tiny model with the logits that `transformers` computed.
@@ -83,6 +83,34 @@ pub(crate) fn run(engine: &mut Engine, case: &Case, n_prompt: usize) -> Vec<f32>
         logits.extend(engine.decode(&[token(i)]).unwrap());
     }
     logits
+}
+
+/// The `k` largest logits of all positions, computed where the logits are, as [`run`] computes them.
+pub(crate) fn run_top(engine: &mut Engine, case: &Case, n_prompt: usize, k: usize) -> TopLogits {
+    let token =
+        |i: usize| BatchToken { token: case.tokens[i], pos: i as i32, seq: SeqId(0), logits: true };
+    let prompt: Vec<BatchToken> = (0..n_prompt).map(token).collect();
+    let mut all = engine.decode_top(&prompt, k).unwrap();
+    for i in n_prompt..case.tokens.len() {
+        let one = engine.decode_top(&[token(i)], k).unwrap();
+        all.tokens.extend(one.tokens);
+        all.logits.extend(one.logits);
+    }
+    all
+}
+
+/// Checks that the largest logits of each row are those that were found.
+pub(crate) fn check_top(top: &TopLogits, logits: &[f32], n_vocab: usize) {
+    for (i, row) in logits.chunks_exact(n_vocab).enumerate() {
+        let mut order: Vec<usize> = (0..n_vocab).collect();
+        order.sort_by(|&a, &b| row[b].total_cmp(&row[a]).then(a.cmp(&b)));
+        order.truncate(top.k);
+        let (tokens, values) = top.row(i);
+        assert_eq!(tokens, order.iter().map(|&t| t as i32).collect::<Vec<_>>());
+        if top.k > 1 {
+            assert_eq!(values, order.iter().map(|&t| row[t]).collect::<Vec<_>>());
+        }
+    }
 }
 
 /// The largest `max |a - b| / max |b|` over positions.

@@ -152,6 +152,7 @@ impl Sums {
             SpanKind::Node { .. }
             | SpanKind::Wait { .. }
             | SpanKind::Copy { .. }
+            | SpanKind::Output { .. }
             | SpanKind::Compute { .. } => {
                 self.per_node |= matches!(span.kind, SpanKind::Node { .. });
                 // Beyond the limit a span is dropped, and its time shows as unaccounted.
@@ -193,7 +194,9 @@ impl Sums {
         let mut spans = std::mem::take(&mut self.pending);
         spans.retain(|s| ubatch_of(s) == Some(ubatch));
         let first_ns = spans.iter().map(|s| s.start_ns).min();
-        let last_ns = spans.iter().map(|s| s.end_ns).max();
+        // What the host reads at the end is its time for logits.
+        let of_splits = spans.iter().filter(|s| !matches!(s.kind, SpanKind::Output { .. }));
+        let last_ns = of_splits.map(|s| s.end_ns).max();
         let cut = self.cut_of_plan.get(&plan).and_then(|&at| self.cuts.get_mut(at));
         let splits = cut.map(|c| c.add(phase, span, &spans)).unwrap_or_default();
         let sums = self.phases.entry(phase).or_default();
@@ -229,6 +232,7 @@ fn ubatch_of(span: &Span) -> Option<u64> {
     match span.kind {
         SpanKind::Wait { ubatch, .. }
         | SpanKind::Copy { ubatch, .. }
+        | SpanKind::Output { ubatch, .. }
         | SpanKind::Compute { ubatch, .. }
         | SpanKind::Node { ubatch, .. } => Some(ubatch),
         _ => None,

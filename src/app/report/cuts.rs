@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::base::event::{DeviceFact, DeviceIndex, PlanFact, Span, SpanKind, SplitFact, SyncKind};
 
-use super::document::{InputReport, NodeReport, OpCount, PerToken, Phase, SplitReport, SyncCount};
+use super::document::{
+    InputReport, NodeReport, OpCount, PerToken, Phase, ReadReport, SplitReport, SyncCount,
+};
 
 /// Sums of one input of a split.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,12 +30,21 @@ struct SplitSums {
     sync: Vec<SyncCount>,
 }
 
+/// Sums of one output.
+#[derive(Clone, Copy, Debug, Default)]
+struct OutputSums {
+    copies: u64,
+    bytes: u64,
+    copy_ns: u64,
+}
+
 /// Sums of one phase.
 #[derive(Clone, Debug, Default)]
 struct CutPhase {
     tokens: u64,
     total_ns: u64,
     splits: Vec<SplitSums>,
+    outputs: Vec<OutputSums>,
 }
 
 /// What the split spans of one ubatch add up to.
@@ -66,6 +77,7 @@ impl Cut {
                 && a.inputs.iter().zip(&b.inputs).all(|(x, y)| x.tensor == y.tensor)
         };
         self.fact.splits.len() == other.splits.len()
+            && self.fact.outputs == other.outputs
             && self.fact.splits.iter().zip(&other.splits).all(alike)
     }
 
@@ -74,12 +86,21 @@ impl Cut {
         let sums = self.phases.entry(phase).or_default();
         if sums.splits.is_empty() {
             sums.splits = self.fact.splits.iter().map(empty_sums).collect();
+            sums.outputs = vec![OutputSums::default(); self.fact.outputs.len()];
         }
         sums.tokens += u64::from(ubatch.tokens);
         sums.total_ns += ubatch.duration_ns();
         let mut totals = SplitTotals::default();
         for span in spans {
-            add_span(&mut sums.splits, span, &mut totals);
+            match span.kind {
+                SpanKind::Output { output, .. } => {
+                    let Some(sums) = sums.outputs.get_mut(output as usize) else { continue };
+                    sums.copies += 1;
+                    sums.bytes += span.bytes;
+                    sums.copy_ns += span.duration_ns();
+                }
+                _ => add_span(&mut sums.splits, span, &mut totals),
+            }
         }
         totals
     }
@@ -87,6 +108,28 @@ impl Cut {
     /// Time of all ubatches of a phase, 0 when there was none.
     pub(super) fn total_ns(&self, phase: Phase) -> u64 {
         self.phases.get(&phase).map_or(0, |p| p.total_ns)
+    }
+
+    /// What the host read in one phase.
+    pub(super) fn outputs(
+        &self,
+        phase: Phase,
+        cut: u32,
+        devices: &[DeviceFact],
+    ) -> Vec<ReadReport> {
+        let Some(sums) = self.phases.get(&phase) else { return Vec::new() };
+        let outputs = self.fact.outputs.iter().zip(&sums.outputs);
+        let read = outputs.map(|(fact, o)| ReadReport {
+            phase,
+            cut,
+            tensor: fact.tensor.clone(),
+            from: device_name(devices, fact.from),
+            copies: o.copies,
+            copy_bytes: o.bytes,
+            copy_ns: o.copy_ns,
+            copy_bytes_per_token: o.bytes as f64 / sums.tokens.max(1) as f64,
+        });
+        read.collect()
     }
 
     /// The splits of one phase; none when no ubatch of it ran by this cut.

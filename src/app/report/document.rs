@@ -27,6 +27,10 @@ pub struct Report {
     pub facts: Facts,
     /// Each split of each way the graph was cut, decode first.
     pub splits: Vec<SplitReport>,
+    /// What the host reads from other devices after the last split: logits, or the tokens that were
+    /// chosen from them on the device.
+    #[serde(default)]
+    pub reads: Vec<ReadReport>,
     /// How long everything took.
     pub timings: Timings,
     /// The generated texts.
@@ -461,6 +465,27 @@ pub struct InputReport {
     pub blocking: u64,
     /// Time of all copies.
     pub copy_ns: u64,
+}
+
+/// A result that the host reads from a device after the last split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ReadReport {
+    /// What its ubatches carried.
+    pub phase: Phase,
+    /// Which way of cutting, as in `splits`.
+    pub cut: u32,
+    /// Its name.
+    pub tensor: String,
+    /// The device that has it.
+    pub from: String,
+    /// How often it was read.
+    pub copies: u64,
+    /// Bytes of all reads.
+    pub copy_bytes: u64,
+    /// Time of all reads.
+    pub copy_ns: u64,
+    /// Bytes for one token of the phase.
+    pub copy_bytes_per_token: f64,
 }
 
 /// How often something ended a wait.

@@ -137,6 +137,10 @@ fn splits(report: &Report, phase: Phase) -> Option<Section> {
         notes.push(format!("#{} {}", s.index, s.cause));
         notes.extend(s.inputs.iter().map(|i| input(s, i)));
     }
+    notes.extend(report.reads.iter().filter(|r| r.phase == phase && r.cut == 0).map(|r| {
+        let each = Bytes((r.copy_bytes as f64 / unit) as u64);
+        format!("the host reads {} from {}, {each}", r.tensor, r.from)
+    }));
     if longest.len() < shown.len() {
         let rest = shown.len() - longest.len();
         notes.push(format!("{rest} more splits took less time; --format json has them all"));

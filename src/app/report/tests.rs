@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::base::event::{
-    DeviceFact, DeviceIndex, Event, InputFact, LoadStage, NodeFact, PlanFact, Span, SpanKind,
-    SplitFact, SyncKind, Track, Warning,
+    DeviceFact, DeviceIndex, Event, InputFact, LoadStage, NodeFact, OutputFact, PlanFact, Span,
+    SpanKind, SplitFact, SyncKind, Track, Warning,
 };
 use crate::base::sink::Sink;
 
@@ -69,6 +69,7 @@ fn plan(id: u32, n_tokens: u32) -> Event {
                 }],
             },
         ],
+        outputs: vec![OutputFact { tensor: "result_output".to_string(), from: GPU }],
     }))
 }
 
@@ -84,6 +85,7 @@ fn ubatch(n: u64, plan: u32, at: u64, tokens: u32, prompt: bool) -> Vec<Event> {
         span(wait(1, SyncKind::BlockingCopy), at + 33, at + 35, 0, tokens),
         span(copy, at + 35, at + 45, 256 * u64::from(tokens), tokens),
         span(compute(1), at + 45, at + 95, 0, tokens),
+        span(SpanKind::Output { ubatch: n, output: 0, from: GPU }, at + 96, at + 99, 512, tokens),
         span(whole, at, at + 100, 0, tokens),
     ]
 }
@@ -280,6 +282,15 @@ fn plans_that_cut_alike_are_one_cut() {
     assert_eq!(decode.sync, [SyncCount { sync: SyncKind::BlockingCopy, count: 3 }]);
     assert_eq!((decode.device.as_str(), decode.is_virtual), ("Virtual0", true));
     assert_eq!(decode.ops, [OpCount { op: "MUL_MAT".to_string(), count: 2 }]);
+}
+
+#[test]
+fn what_the_host_reads_is_told_beside_the_splits() {
+    let reads = report().reads;
+    let sums: Vec<_> = reads.iter().map(|r| (r.phase, r.copies, r.copy_bytes, r.copy_ns)).collect();
+    assert_eq!(sums, [(Phase::Decode, 3, 1536, 9_000), (Phase::Prompt, 2, 1024, 6_000)]);
+    assert_eq!((reads[0].tensor.as_str(), reads[0].from.as_str()), ("result_output", "Virtual0"));
+    assert_eq!(reads[0].copy_bytes_per_token, 512.0);
 }
 
 #[test]

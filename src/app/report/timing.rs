@@ -5,7 +5,7 @@ use crate::base::stats;
 use super::accumulate::{Accumulator, PhaseSums, Sums};
 use super::document::{
     Facts, FirstTokenTimings, Output, Phase, PhaseParts, PhasePartsPerToken, PhaseTimings,
-    REPORT_SCHEMA, Report, Source, SourceKind, SplitReport, Timings, Verdict,
+    REPORT_SCHEMA, ReadReport, Report, Source, SourceKind, SplitReport, Timings, Verdict,
 };
 
 /// What a run yields beside its events.
@@ -40,11 +40,13 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
         per_node: sums.per_node,
     };
     let mut splits: Vec<SplitReport> = Vec::new();
+    let mut reads: Vec<ReadReport> = Vec::new();
     for phase in [Phase::Decode, Phase::Prompt] {
         let mut cuts: Vec<_> = sums.cuts.iter().filter(|c| c.total_ns(phase) > 0).collect();
         cuts.sort_by_key(|c| std::cmp::Reverse(c.total_ns(phase)));
         for (number, cut) in cuts.iter().enumerate() {
             splits.extend(cut.reports(phase, number as u32, &sums.devices));
+            reads.extend(cut.outputs(phase, number as u32, &sums.devices));
         }
     }
     Report {
@@ -60,6 +62,7 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
         warnings: sums.warnings,
         facts,
         splits,
+        reads,
         timings,
         output: totals.output,
     }

@@ -93,14 +93,14 @@ pub enum Op {
     Glu(GluKind),
     /// Softmax over `ne0`: F32 `(n, t)` → `(n, t)`.
     SoftMax,
-    /// Indices of the `k` largest of each row, largest first, the lower index first among equals:
-    /// F32 `(n, t)` → I32 `(k, t)`.
+    /// Indices of the `k` largest of each row, largest first, the lower index first among equals,
+    /// NaN as −∞: F32 `(n, t)` → I32 `(k, t)`.
     TopK {
         /// How many.
         k: usize,
     },
     /// Weights of the chosen experts: `src0` F32 probabilities `(n_expert, t)`, `src1` I32
-    /// `(k, t)` → F32 `(k, t)`.
+    /// `(k, t)` → F32 `(k, t)`. Without `normalise` it gathers values of any kind, logits say.
     ExpertWeights {
         /// Divide by their sum, so that they add up to 1.
         normalise: bool,

@@ -37,6 +37,16 @@ pub use weights::{LayerClass, WeightInfo, WeightKind};
 
 use layers::ModelGraph;
 
+/// What the host is to get of the logits of each output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// All of them.
+    #[default]
+    Logits,
+    /// The tokens with the `k` largest, and with `k` above 1 these logits too.
+    Top(usize),
+}
+
 /// The extents of one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GraphShape {
@@ -45,6 +55,8 @@ pub struct GraphShape {
     /// Tokens whose logits are wanted; at most `n_tokens`. With 0 the graph ends at the last
     /// layer's keys and values.
     pub n_outputs: usize,
+    /// What is wanted of them.
+    pub wanted: Wanted,
     /// Cells that queries may look at, from cell 0 on; from 1 to `cache.n_cells`.
     pub n_kv: usize,
     /// As `n_kv`, for layers with a sliding window.
@@ -142,8 +154,10 @@ impl Blueprint {
         Ok(())
     }
 
-    /// Builds the graph for one ubatch. Its only output is `result_output`, logits
-    /// `(n_vocab, n_outputs)`, or none with `n_outputs` 0.
+    /// Builds the graph for one ubatch. Its only output is `result_output`, logits F32
+    /// `(n_vocab, n_outputs)`; with [`Wanted::Top`] it is `result_top_k`, I32 `(k, n_outputs)`, largest
+    /// first and the lower token first among equals, and with `k` above 1 also `result_top_logits`,
+    /// F32 of the same shape. With `n_outputs` 0 there is none.
     ///
     /// # Errors
     /// When `shape` contradicts itself or the model.

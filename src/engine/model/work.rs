@@ -12,7 +12,7 @@ use crate::engine::graph::{Graph, GraphError, Op, Role, Tensor};
 use crate::engine::tensor::DType;
 
 use super::memory::cache_bytes;
-use super::{Blueprint, CELL_PAD, CacheShape, GraphShape};
+use super::{Blueprint, CELL_PAD, CacheShape, GraphShape, Wanted};
 
 /// The least that some ubatches cost together. See the module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,7 @@ impl Blueprint {
         let shape = GraphShape {
             n_tokens,
             n_outputs,
+            wanted: Wanted::Logits,
             n_kv: CELL_PAD,
             n_kv_window: CELL_PAD,
             cache: cells(CELL_PAD, CELL_PAD),

@@ -1,9 +1,9 @@
-//! Computes logits for a batch of tokens, ubatch by ubatch.
+//! Computes logits for a batch of tokens, or the largest of them, ubatch by ubatch.
 
 use crate::base::clock::now_ns;
 use crate::base::event::{Event, Span, SpanKind, Track};
 use crate::engine::graph::InputKind;
-use crate::engine::model::{CELL_PAD, GraphShape};
+use crate::engine::model::{CELL_PAD, GraphShape, Wanted};
 use crate::engine::sched::{ComputeError, UbatchInfo};
 
 use super::cells::SeqId;
@@ -23,6 +23,26 @@ pub struct BatchToken {
     pub logits: bool,
 }
 
+/// The largest logits of some tokens, each `k` of them, largest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TopLogits {
+    /// How many for each.
+    pub k: usize,
+    /// The tokens that they belong to, the lower one first among equals.
+    pub tokens: Vec<i32>,
+    /// The logits; none with `k` 1, where the token says everything.
+    pub logits: Vec<f32>,
+}
+
+impl TopLogits {
+    /// Tokens and logits of the `i`-th output.
+    pub fn row(&self, i: usize) -> (&[i32], &[f32]) {
+        let range = i * self.k..(i + 1) * self.k;
+        let logits = if self.logits.is_empty() { &[][..] } else { &self.logits[range.clone()] };
+        (&self.tokens[range], logits)
+    }
+}
+
 impl Engine {
     /// Computes a batch: stores keys and values, and returns the logits that were asked for, in the
     /// order of the batch, `n_vocab` values for each.
@@ -32,13 +52,46 @@ impl Engine {
     /// vocabulary, or a device fails.
     pub fn decode(&mut self, batch: &[BatchToken]) -> Result<Vec<f32>, RuntimeError> {
         self.check(batch)?;
-        let mut logits = Vec::new();
-        let mut part = Vec::new();
+        let n_vocab = self.model.hparams().n_vocab;
+        let mut logits = vec![0.0; n_outputs(batch) * n_vocab];
+        let mut rest = logits.as_mut_slice();
         for ubatch in batch.chunks(self.options.n_ubatch) {
-            self.decode_ubatch(ubatch, batch.len(), &mut part)?;
-            logits.extend_from_slice(&part);
+            let out = rest.split_off_mut(..n_outputs(ubatch) * n_vocab).unwrap_or_default();
+            let out = bytemuck::cast_slice_mut(out);
+            self.decode_ubatch(ubatch, batch.len(), Wanted::Logits, &mut [out])?;
         }
         Ok(logits)
+    }
+
+    /// Computes a batch as [`Engine::decode`] does, but leaves the logits where they are and returns
+    /// only the `k` largest of each; all where the vocabulary has not that many.
+    ///
+    /// # Errors
+    /// As [`Engine::decode`].
+    pub fn decode_top(
+        &mut self,
+        batch: &[BatchToken],
+        k: usize,
+    ) -> Result<TopLogits, RuntimeError> {
+        self.check(batch)?;
+        let k = k.clamp(1, self.model.hparams().n_vocab);
+        let n = k * n_outputs(batch);
+        let mut tokens = vec![0_i32; n];
+        let mut logits = vec![0.0; if k > 1 { n } else { 0 }];
+        let (mut rest, mut rest_logits) = (tokens.as_mut_slice(), logits.as_mut_slice());
+        for ubatch in batch.chunks(self.options.n_ubatch) {
+            let n = k * n_outputs(ubatch);
+            let tokens = rest.split_off_mut(..n).unwrap_or_default();
+            let tokens = bytemuck::cast_slice_mut(tokens);
+            match rest_logits.split_off_mut(..n) {
+                Some(logits) if k > 1 => {
+                    let out = &mut [tokens, bytemuck::cast_slice_mut(logits)];
+                    self.decode_ubatch(ubatch, batch.len(), Wanted::Top(k), out)?;
+                }
+                _ => self.decode_ubatch(ubatch, batch.len(), Wanted::Top(k), &mut [tokens])?,
+            }
+        }
+        Ok(TopLogits { k, tokens, logits })
     }
 
     fn check(&self, batch: &[BatchToken]) -> Result<(), RuntimeError> {
@@ -63,7 +116,8 @@ impl Engine {
         &mut self,
         ubatch: &[BatchToken],
         batch_len: usize,
-        out: &mut Vec<f32>,
+        wanted: Wanted,
+        outputs: &mut [&mut [u8]],
     ) -> Result<(), RuntimeError> {
         let tokens: Vec<(SeqId, i32)> = ubatch.iter().map(|t| (t.seq, t.pos)).collect();
         let full = RuntimeError::CacheFull {
@@ -77,9 +131,12 @@ impl Engine {
         else {
             return Err(full);
         };
+        let n_outputs = n_outputs(ubatch);
         let shape = GraphShape {
             n_tokens: ubatch.len(),
-            n_outputs: ubatch.iter().filter(|t| t.logits).count(),
+            n_outputs,
+            // Without outputs all graphs are one.
+            wanted: if n_outputs == 0 { Wanted::Logits } else { wanted },
             n_kv: self.cells.n_kv(CELL_PAD),
             n_kv_window: self.cells_window.as_ref().map_or(0, |c| c.n_kv(CELL_PAD)),
             cache: self.cache,
@@ -122,7 +179,8 @@ impl Engine {
         let Some((_, prepared)) = self.prepared.back() else {
             return Err(full);
         };
-        self.scheduler.compute(prepared, &inputs, info, self.options.mode, out)?;
+        let outputs = if n_outputs == 0 { &mut [] } else { outputs };
+        self.scheduler.compute(prepared, &inputs, info, self.options.mode, outputs)?;
         Ok(())
     }
 
@@ -160,4 +218,9 @@ impl Engine {
         }));
         Ok(())
     }
+}
+
+/// Tokens of a batch whose logits are wanted.
+fn n_outputs(batch: &[BatchToken]) -> usize {
+    batch.iter().filter(|t| t.logits).count()
 }

@@ -4,7 +4,7 @@
 use crate::base::units::Bytes;
 use crate::engine::backend::AllocError;
 use crate::engine::backend::DeviceKind;
-use crate::engine::model::{CacheShape, GraphShape, Model};
+use crate::engine::model::{CacheShape, GraphShape, Model, Wanted};
 use crate::engine::sched::placement::{Placement, Target, place};
 use crate::engine::sched::{ComputeError, Scheduler};
 
@@ -12,6 +12,7 @@ use super::budget::{DeviceBudget, MemoryBudget};
 use super::engine::{Worst, WorstCases, cpu_of};
 use super::error::RuntimeError;
 use super::options::{Fit, GpuLayers, RuntimeOptions};
+use super::sampler::TOP_MAX;
 
 /// One possible placement with its needs.
 pub(super) struct Candidate {
@@ -126,6 +127,8 @@ fn candidate(
         let shape = GraphShape {
             n_tokens,
             n_outputs: outputs.min(n_tokens),
+            // Needs a little more memory than all logits, which are there too.
+            wanted: Wanted::Top(TOP_MAX.min(model.hparams().n_vocab)),
             n_kv: cache.n_cells,
             n_kv_window: cache.n_cells_window,
             cache: *cache,

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::clock::now_ns;
 use crate::base::event::{Event, Span, SpanKind, Track};
+use crate::engine::model::Wanted;
 use crate::engine::tokenizer::{DecodeOptions, Detokenizer, Tokenizer};
 
 use super::cells::SeqId;
-use super::decode::BatchToken;
+use super::decode::{BatchToken, TopLogits};
 use super::engine::Engine;
 use super::error::RuntimeError;
 use super::sampler::{Sampler, SamplerOptions};
@@ -84,6 +85,12 @@ impl Running<'_> {
             self.n_done + self.tokens.len() - usize::from(self.next.is_some())
         }
     }
+}
+
+/// What a batch yielded.
+enum Outputs {
+    Logits(Vec<f32>),
+    Top(TopLogits),
 }
 
 /// Runs requests on an engine.
@@ -222,24 +229,53 @@ impl<'e, 't> Generator<'e, 't> {
             run.n_done += n;
             room -= n;
         }
-        let logits = self.engine.decode(&batch)?;
-        let n_vocab = self.engine.model().hparams().n_vocab;
+        let result = match self.wanted(&wants) {
+            Wanted::Logits => Outputs::Logits(self.engine.decode(&batch)?),
+            Wanted::Top(k) => Outputs::Top(self.engine.decode_top(&batch, k)?),
+        };
         // From the back, so that finishing one does not move those still to come.
         for r in (0..wants.len()).rev() {
             if let Some(at) = wants[r] {
-                self.take_token(r, &logits[at * n_vocab..(at + 1) * n_vocab], on_text);
+                self.take_token(r, &result, at, on_text);
             }
         }
         Ok(())
     }
 
+    /// What the requests that get a token now need of the logits, all of them together.
+    fn wanted(&self, wants: &[Option<usize>]) -> Wanted {
+        let n_vocab = self.engine.model().hparams().n_vocab;
+        let sampled = self.running.iter().zip(wants).filter(|(_, at)| at.is_some());
+        let mut k = 1;
+        for (run, _) in sampled {
+            match run.request.sampler.wanted(n_vocab) {
+                Wanted::Logits => return Wanted::Logits,
+                Wanted::Top(more) => k = more.max(k),
+            }
+        }
+        Wanted::Top(k)
+    }
+
     /// Samples the next token of a request and ends the request where that is due.
-    fn take_token(&mut self, r: usize, logits: &[f32], on_text: &mut dyn FnMut(usize, &str)) {
+    fn take_token(
+        &mut self,
+        r: usize,
+        outputs: &Outputs,
+        at: usize,
+        on_text: &mut dyn FnMut(usize, &str),
+    ) {
         let room = self.n_ctx_seq();
+        let n_vocab = self.engine.model().hparams().n_vocab;
         let run = &mut self.running[r];
         let start_ns = now_ns();
-        let token =
-            if run.request.n_predict == 0 { None } else { Some(run.sampler.sample(logits)) };
+        let sampler = &mut run.sampler;
+        let token = (run.request.n_predict > 0).then(|| match outputs {
+            Outputs::Logits(logits) => sampler.sample(&logits[at * n_vocab..(at + 1) * n_vocab]),
+            Outputs::Top(top) => {
+                let (tokens, logits) = top.row(at);
+                sampler.sample_top(tokens, logits)
+            }
+        });
         let sampled_ns = now_ns();
         let Some(token) = token else {
             self.finish(r, FinishReason::Length, on_text);

@@ -1,7 +1,7 @@
 //! Runs a model: KV cache, batching, sampling, generation.
 //!
 //! [`Engine::load`] turns a model file and settings into an engine; [`Engine::decode`] computes
-//! logits for a batch; [`Generator`] keeps several requests going at once. Everything that takes
+//! logits for a batch, [`Engine::decode_top`] the largest of them; [`Generator`] keeps several requests going at once. Everything that takes
 //! time is told to one sink of events. Context overflow is explicit: a request that reaches the end
 //! of its context stops there with [`FinishReason::ContextFull`]; nothing is shifted out silently.
 
@@ -20,10 +20,10 @@ mod sampler;
 
 pub use budget::{DeviceBudget, MemoryBudget};
 pub use cells::{CellTable, SeqId};
-pub use decode::BatchToken;
+pub use decode::{BatchToken, TopLogits};
 pub use devices::{OpenedDevices, open_devices};
 pub use engine::{Engine, LoadProgress, PlanSummary};
 pub use error::RuntimeError;
 pub use generate::{FinishReason, GenerationResult, Generator, Request};
 pub use options::{Fit, GpuLayers, RuntimeOptions};
-pub use sampler::{Sampler, SamplerOptions};
+pub use sampler::{Sampler, SamplerOptions, TOP_MAX};

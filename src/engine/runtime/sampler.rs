@@ -1,10 +1,17 @@
 //! Chooses the next token from its logits, with llama.cpp's chain and defaults: repetition
 //! penalties, top-k, top-p, min-p, temperature, then a draw.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+use crate::engine::model::Wanted;
+
+/// The most logits that are chosen on the device where sampling needs no more: each costs a round of
+/// the search there, so that with many more it is cheaper to bring all of them to the host.
+pub const TOP_MAX: usize = 64;
 
 /// Settings of the chain.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +56,17 @@ impl SamplerOptions {
     /// Always the likeliest token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
+    }
+
+    /// What of a vocabulary's logits the chain needs: with penalties all, since any token may become
+    /// the likeliest, otherwise no more than `top_k`.
+    pub fn wanted(&self, n_vocab: usize) -> Wanted {
+        match self.top_k {
+            _ if self.penalises() => Wanted::Logits,
+            _ if self.temperature <= 0.0 => Wanted::Top(1),
+            1..=TOP_MAX => Wanted::Top(self.top_k.min(n_vocab)),
+            _ => Wanted::Logits,
+        }
     }
 
     fn penalises(&self) -> bool {
@@ -104,6 +122,24 @@ impl Sampler {
             let at = argmax(self.candidates.iter().map(|c| c.1));
             return self.candidates[at as usize].0;
         }
+        self.choose()
+    }
+
+    /// Chooses a token as [`Sampler::sample`] does, from the largest logits alone, in their order:
+    /// at least as many as [`SamplerOptions::wanted`] says. Without their values the first is taken.
+    pub fn sample_top(&mut self, tokens: &[i32], logits: &[f32]) -> u32 {
+        let first = tokens.first().map_or(0, |&t| t as u32);
+        if self.options.temperature <= 0.0 {
+            return first;
+        }
+        self.candidates.clear();
+        let finite = tokens.iter().zip(logits).filter(|(_, l)| l.is_finite());
+        self.candidates.extend(finite.map(|(&t, &l)| (t as u32, l)));
+        if self.candidates.is_empty() { first } else { self.choose() }
+    }
+
+    /// Filters the candidates, of which there is one at least, and draws.
+    fn choose(&mut self) -> u32 {
         self.keep_top_k();
         self.keep_top_p();
         self.keep_min_p();
@@ -137,7 +173,10 @@ impl Sampler {
             0 => self.candidates.len(),
             k => k.min(self.candidates.len()),
         };
-        let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        // Zeros of either sign are equal, as in the operation that finds the largest on a device.
+        let order = |a: &(u32, f32), b: &(u32, f32)| {
+            b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
+        };
         if k < self.candidates.len() {
             self.candidates.select_nth_unstable_by(k - 1, order);
             self.candidates.truncate(k);
@@ -239,6 +278,55 @@ mod tests {
         assert_eq!(only(SamplerOptions { top_p: 0.6, ..options(5.0) }), [0]);
         assert_eq!(only(SamplerOptions { min_p: 0.1, ..options(5.0) }), [0, 1, 2]);
         assert_eq!(only(options(20.0)), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn the_largest_logits_give_the_same_tokens_as_all() {
+        let sorted = |logits: &[f32], k: usize| -> (Vec<i32>, Vec<f32>) {
+            let mut order: Vec<usize> = (0..logits.len()).collect();
+            order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).unwrap().then(a.cmp(&b)));
+            order[..k].iter().map(|&i| (i as i32, logits[i])).unzip()
+        };
+        let n_vocab = 300;
+        for (o, wanted) in [
+            (SamplerOptions::greedy(), Wanted::Top(1)),
+            (SamplerOptions { top_k: 1, ..options(1.0) }, Wanted::Top(1)),
+            (SamplerOptions { temperature: 3.0, ..Default::default() }, Wanted::Top(40)),
+            (SamplerOptions { top_k: 64, ..options(5.0) }, Wanted::Top(64)),
+        ] {
+            assert_eq!(o.wanted(n_vocab), wanted);
+            let Wanted::Top(k) = wanted else { unreachable!() };
+            let (mut all, mut top) = (Sampler::new(o), Sampler::new(o));
+            let (mut random, mut seen) = (Xoshiro256PlusPlus::seed_from_u64(7), [0_u32; 300]);
+            for _ in 0..300 {
+                // Few values, and zeros of both signs, so that equals are common.
+                let logits: Vec<f32> =
+                    (0..n_vocab).map(|_| (random.next_u64() % 9) as f32 * -0.5).collect();
+                // More than it needs, as other sequences of the batch may.
+                let (tokens, values) = sorted(&logits, k + 3);
+                let token = all.sample(&logits);
+                assert_eq!(token, top.sample_top(&tokens, &values));
+                seen[token as usize] += 1;
+            }
+            assert!(seen.iter().filter(|&&n| n > 0).count() > 1);
+        }
+        let few = SamplerOptions { top_k: 40, ..options(1.0) };
+        assert_eq!(few.wanted(8), Wanted::Top(8));
+        for o in [
+            SamplerOptions { top_k: 0, ..options(1.0) },
+            SamplerOptions { top_k: TOP_MAX + 1, ..options(1.0) },
+            SamplerOptions { repeat_penalty: 1.1, ..SamplerOptions::greedy() },
+            SamplerOptions { presence_penalty: 0.1, ..options(1.0) },
+        ] {
+            assert_eq!(o.wanted(n_vocab), Wanted::Logits);
+        }
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_taken_only_alone() {
+        let mut s = Sampler::new(options(1.0));
+        assert_eq!(s.sample_top(&[5, 2, 9], &[f32::INFINITY, 0.0, f32::NEG_INFINITY]), 2);
+        assert_eq!(s.sample_top(&[5, 9], &[f32::NEG_INFINITY; 2]), 5);
     }
 
     #[test]

@@ -82,6 +82,14 @@ struct BoundCopy {
     bytes: usize,
 }
 
+/// A result with its address.
+struct BoundOutput {
+    device: DeviceIndex,
+    buffer: BufferId,
+    offset: usize,
+    bytes: usize,
+}
+
 /// A graph, cut, placed in memory and compiled: run it as often as its shape fits.
 pub struct Prepared {
     plan_id: u32,
@@ -89,7 +97,7 @@ pub struct Prepared {
     programs: Vec<Program>,
     copies: Vec<Vec<BoundCopy>>,
     inputs: Vec<(InputKind, BufferId, usize, usize)>,
-    output: Option<(DeviceIndex, BufferId, usize, usize)>,
+    outputs: Vec<BoundOutput>,
 }
 
 /// The devices of a session with what lives on them.
@@ -300,17 +308,15 @@ impl Scheduler {
             let bound = self.bind(graph, allocation, id, cpu)?;
             inputs.push((kind, bound.buffer, bound.offset, graph.tensor(id).bytes()));
         }
-        let output = match graph.outputs.first() {
-            Some(&id) => {
-                let device = plan.assignment.tensors[id.index()];
-                let bound = self.bind(graph, allocation, id, device)?;
-                Some((device, bound.buffer, bound.offset, graph.tensor(id).bytes()))
-            }
-            None => None,
-        };
+        let mut outputs = Vec::with_capacity(graph.outputs.len());
+        for &id in &graph.outputs {
+            let device = plan.assignment.tensors[id.index()];
+            let BoundTensor { buffer, offset, .. } = self.bind(graph, allocation, id, device)?;
+            outputs.push(BoundOutput { device, buffer, offset, bytes: graph.tensor(id).bytes() });
+        }
         let plan_id = self.announce(graph, plan);
         let devices = plan.splits.iter().map(|s| s.device).collect();
-        Ok(Prepared { plan_id, devices, programs, copies, inputs, output })
+        Ok(Prepared { plan_id, devices, programs, copies, inputs, outputs })
     }
 
     /// Tells the sink how the graph was cut, once for each structure.
@@ -366,18 +372,17 @@ impl Scheduler {
         Ok(BoundNode { op: node.op, src, dst: bind(&node.dst)? })
     }
 
-    /// Runs a prepared graph on `inputs` and leaves its output in `out` (f32, little-endian as the
-    /// host has it).
+    /// Runs a prepared graph on `inputs` and leaves its outputs, in the graph's order, in `outputs`.
     ///
     /// # Errors
-    /// When an input has the wrong size or a device fails.
+    /// When an input or output has the wrong size or a device fails.
     pub fn compute(
         &mut self,
         prepared: &Prepared,
         inputs: &dyn Fn(InputKind) -> Option<Vec<u8>>,
         info: UbatchInfo,
         mode: ComputeMode,
-        out: &mut Vec<f32>,
+        outputs: &mut [&mut [u8]],
     ) -> Result<(), ComputeError> {
         let start_ns = now_ns();
         self.write_inputs(prepared, inputs)?;
@@ -388,12 +393,7 @@ impl Scheduler {
         for device in &mut self.devices {
             device.finish()?;
         }
-        out.clear();
-        if let Some((device, buffer, offset, bytes)) = prepared.output {
-            out.resize(bytes / size_of::<f32>(), 0.0);
-            let target = bytemuck::cast_slice_mut(out.as_mut_slice());
-            self.devices[device.0 as usize].read(buffer, offset, target)?;
-        }
+        self.read_outputs(prepared, outputs, &mut timer)?;
         timer.emit(start_ns, now_ns(), self, prepared);
         Ok(())
     }
@@ -411,6 +411,30 @@ impl Scheduler {
                 return Err(error(format!("{} bytes given, {bytes} needed", data.len())));
             }
             self.devices[cpu].write(buffer, offset, &data)?;
+        }
+        Ok(())
+    }
+
+    fn read_outputs(
+        &mut self,
+        prepared: &Prepared,
+        outputs: &mut [&mut [u8]],
+        timer: &mut Timer,
+    ) -> Result<(), ComputeError> {
+        let given: Vec<usize> = outputs.iter().map(|o| o.len()).collect();
+        if !given.iter().copied().eq(prepared.outputs.iter().map(|o| o.bytes)) {
+            let problem = format!("room for {given:?} bytes was given");
+            return Err(ComputeError::Input { name: "outputs", problem });
+        }
+        let cpu = self.cpu();
+        for (output, target) in prepared.outputs.iter().zip(outputs) {
+            let start_ns = now_ns();
+            let device = &mut self.devices[output.device.0 as usize];
+            device.read(output.buffer, output.offset, target)?;
+            if output.device != cpu {
+                let time = Interval { start_ns, end_ns: now_ns() };
+                timer.outputs.push((output.device, time, output.bytes));
+            }
         }
         Ok(())
     }
@@ -453,6 +477,7 @@ fn unplanned(graph: &Graph, node: usize) -> ComputeError {
 fn same_cut(a: &PlanFact, b: &PlanFact) -> bool {
     a.n_nodes == b.n_nodes
         && a.splits.len() == b.splits.len()
+        && a.outputs == b.outputs
         && a.splits.iter().zip(&b.splits).all(|(x, y)| {
             x.device == y.device
                 && x.nodes.len() == y.nodes.len()
@@ -473,11 +498,14 @@ struct Timer {
     inputs_written_ns: u64,
     splits: Vec<SplitTime>,
     copies: Vec<(usize, usize, CopyTime)>,
+    /// Device, time and bytes of each output that is not the CPU's.
+    outputs: Vec<(DeviceIndex, Interval, usize)>,
 }
 
 impl Timer {
     fn new(info: UbatchInfo, plan_id: u32, inputs_written_ns: u64) -> Self {
-        Self { info, plan_id, inputs_written_ns, splits: Vec::new(), copies: Vec::new() }
+        let (splits, copies, outputs) = (Vec::new(), Vec::new(), Vec::new());
+        Self { info, plan_id, inputs_written_ns, splits, copies, outputs }
     }
 
     fn emit(&self, start_ns: u64, end_ns: u64, scheduler: &Scheduler, prepared: &Prepared) {
@@ -534,6 +562,10 @@ impl Timer {
                 span(track, kind, inside(time), 0);
             }
             free_ns = free_ns.max(ran.end_ns);
+        }
+        for (i, &(from, time, bytes)) in self.outputs.iter().enumerate() {
+            let kind = SpanKind::Output { ubatch, output: i as u16, from };
+            span(Track::Device(from), kind, time, bytes);
         }
         let kind = SpanKind::Ubatch {
             ubatch,

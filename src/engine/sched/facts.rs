@@ -1,6 +1,6 @@
 //! Tells how a graph was cut, in words that need no knowledge of the graph.
 
-use crate::base::event::{InputFact, NodeFact, PlanFact, SplitFact};
+use crate::base::event::{DeviceIndex, InputFact, NodeFact, OutputFact, PlanFact, SplitFact};
 use crate::engine::graph::{Graph, InputKind, Role, TensorId};
 
 use super::assign::Residence;
@@ -22,7 +22,20 @@ pub fn plan_fact(
         n_tokens: tokens.map_or(0, |(_, id)| graph.tensor(id).ne[0] as u32),
         n_nodes: graph.nodes.len() as u32,
         splits: plan.splits.iter().map(|s| split_fact(graph, plan, s, &names)).collect(),
+        outputs: foreign_outputs(graph, plan, devices.len())
+            .map(|(id, from)| OutputFact { tensor: names.tensor(graph, id), from })
+            .collect(),
     }
+}
+
+/// The outputs that are not on the CPU, with their devices.
+pub(super) fn foreign_outputs<'a>(
+    graph: &'a Graph,
+    plan: &'a SplitPlan,
+    n_devices: usize,
+) -> impl Iterator<Item = (TensorId, DeviceIndex)> + 'a {
+    let homes = graph.outputs.iter().map(|&id| (id, plan.assignment.tensors[id.index()]));
+    homes.filter(move |(_, home)| home.0 as usize + 1 != n_devices)
 }
 
 fn split_fact(graph: &Graph, plan: &SplitPlan, split: &Split, names: &Names<'_>) -> SplitFact {

@@ -20,7 +20,7 @@ use crate::engine::tensor::DType;
 
 use super::isa::Isa;
 use super::kernels::flash_attn::{self, flash_attn_scratch_bytes};
-use super::kernels::{elementwise, experts, matmul, norm, rope, rows};
+use super::kernels::{elementwise, experts, matmul, norm, rope, rows, top_k};
 use super::pool::{ThreadPool, Worker};
 use super::steps::{HostNode, Step, shares_activations, steps_of};
 use super::threads::Threads;
@@ -342,7 +342,7 @@ unsafe fn execute(
             Op::Scale { factor } => elementwise::scale(wk, isa, src[0], dst, factor),
             Op::Glu(kind) => elementwise::glu(wk, isa, kind, src[0], src[1], dst),
             Op::SoftMax => norm::soft_max(wk, isa, src[0], dst),
-            Op::TopK { .. } => experts::top_k(wk, src[0], dst),
+            Op::TopK { .. } => top_k::top_k(wk, isa, src[0], dst),
             Op::ExpertWeights { normalise } => {
                 experts::expert_weights(wk, src[0], src[1], dst, normalise);
             }

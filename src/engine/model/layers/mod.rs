@@ -12,10 +12,10 @@ pub(super) mod rope;
 use crate::engine::graph::{GraphBuilder, GraphError, InputKind, Name, Op, TensorId, WeightId};
 use crate::engine::tensor::DType;
 
-use super::GraphShape;
 use super::error::ModelError;
 use super::hparams::HParams;
 use super::weights::{Binder, LayerClass, WeightInfo, WeightKind};
+use super::{GraphShape, Wanted};
 
 /// The weights of a whole model.
 #[derive(Clone, Debug)]
@@ -175,7 +175,8 @@ impl ModelGraph<'_> {
         }
     }
 
-    /// Norm and output matrix: from `(n_embd, n_outputs)` to logits `(n_vocab, n_outputs)`.
+    /// Norm and output matrix: from `(n_embd, n_outputs)` to logits `(n_vocab, n_outputs)`, and to
+    /// the largest of them where no more is wanted.
     pub(super) fn head(&mut self, x: TensorId) -> Result<(), GraphError> {
         let w = self.weights;
         let x =
@@ -183,7 +184,18 @@ impl ModelGraph<'_> {
         let stem = if w.output_bias.is_some() { "result_output_no_bias" } else { "result_output" };
         let x = self.mul_mat(Name::global(stem), "output.weight", w.output, x)?;
         let x = self.add_bias(Name::global("result_output"), "output.bias", w.output_bias, x)?;
-        self.b.output(x);
+        let Wanted::Top(k) = self.shape.wanted else {
+            self.b.output(x);
+            return Ok(());
+        };
+        let tokens = self.b.node(Name::global("result_top_k"), Op::TopK { k }, &[x])?;
+        self.b.output(tokens);
+        if k > 1 {
+            // What gathers the weights of experts gathers any values.
+            let op = Op::ExpertWeights { normalise: false };
+            let logits = self.b.node(Name::global("result_top_logits"), op, &[x, tokens])?;
+            self.b.output(logits);
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::engine::graph::{Graph, InputKind, Node, Op, Role};
-use crate::engine::model::{Arch, Blueprint, WeightKind};
+use crate::engine::model::{Arch, Blueprint, GraphShape, Wanted, WeightKind};
 use crate::engine::tensor::DType;
 
 use super::tiny::{
@@ -262,7 +262,7 @@ fn long_contexts_take_the_long_table() {
     );
     let model = tiny.bind().unwrap();
     let table = |rope_ctx| {
-        let graph = model.build(&super::super::GraphShape { rope_ctx, ..shape(1, 1) }).unwrap();
+        let graph = model.build(&GraphShape { rope_ctx, ..shape(1, 1) }).unwrap();
         let factors = graph.tensor(find(&graph, "Kcur-1").src[2]);
         let Role::Weight(id) = factors.role else { panic!() };
         let info = &model.weights()[id.0 as usize];
@@ -291,9 +291,25 @@ fn biases_are_added_where_the_file_has_them() {
 }
 
 #[test]
+fn where_only_the_likeliest_are_wanted_logits_are_no_output() {
+    let model = blueprint(Arch::Llama);
+    let graph = |k| model.build(&GraphShape { wanted: Wanted::Top(k), ..shape(3, 2) }).unwrap();
+    let outputs = |graph: &Graph| -> Vec<_> {
+        let told = graph.outputs.iter().map(|&id| graph.tensor(id));
+        told.map(|t| (t.name.to_string(), t.dtype, t.ne)).collect()
+    };
+    let tokens = |k| ("result_top_k".to_string(), DType::I32, [k, 2, 1, 1]);
+    assert_eq!(outputs(&graph(1)), [tokens(1)]);
+    let logits = ("result_top_logits".to_string(), DType::F32, [5, 2, 1, 1]);
+    assert_eq!(outputs(&graph(5)), [tokens(5), logits]);
+    let nothing = GraphShape { wanted: Wanted::Top(5), ..shape(3, 0) };
+    assert!(model.build(&nothing).unwrap().outputs.is_empty());
+}
+
+#[test]
 fn shapes_that_contradict_themselves_are_errors() {
     let model = blueprint(Arch::Gemma3);
-    let error = |bend: &dyn Fn(&mut super::super::GraphShape)| {
+    let error = |bend: &dyn Fn(&mut GraphShape)| {
         let mut shape = shape(3, 1);
         bend(&mut shape);
         model.build(&shape).unwrap_err().to_string()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::engine::gguf::Gguf;
 use crate::engine::graph::InputKind;
-use crate::engine::model::{CacheShape, GraphShape, Model};
+use crate::engine::model::{CacheShape, GraphShape, Model, Wanted};
 use crate::engine::tensor::DType;
 
 use super::interpreter::Interpreter;
@@ -54,6 +54,7 @@ impl Case {
             .build(&GraphShape {
                 n_tokens,
                 n_outputs: n_out,
+                wanted: Wanted::Logits,
                 n_kv: to,
                 n_kv_window: to,
                 cache,

@@ -1,7 +1,7 @@
 //! Headers of tiny models, one per architecture, that tests then bend.
 
 use crate::engine::gguf::{Metadata, TensorInfo, Value};
-use crate::engine::model::{Arch, Blueprint, CacheShape, GraphShape, ModelError};
+use crate::engine::model::{Arch, Blueprint, CacheShape, GraphShape, ModelError, Wanted};
 use crate::engine::tensor::DType;
 
 pub(super) const N_LAYER: usize = 2;
@@ -169,6 +169,7 @@ pub(super) fn shape(n_tokens: usize, n_outputs: usize) -> GraphShape {
     GraphShape {
         n_tokens,
         n_outputs,
+        wanted: Wanted::Logits,
         n_kv: 256,
         n_kv_window: 128,
         cache: CacheShape {

@@ -1,39 +1,9 @@
-//! Routing of mixture-of-experts layers: which experts, with which weights, and the sum of what
-//! they return.
+//! Routing of mixture-of-experts layers: the weights of the chosen experts and the sum of what they
+//! return.
 
 use super::simd::{Kernel, Simd, dispatch};
 use super::spans::{f32_at, row_index, spans};
 use crate::engine::backend::cpu::{Isa, TensorRef, Worker};
-
-/// Indices of the `k` largest of each row, largest first, the lower index first among equals: F32
-/// `(n, t)` → I32 `(k, t)` with `k <= n`. NaN counts as −∞.
-///
-/// # Safety
-/// As the contract of [`super`].
-pub unsafe fn top_k(wk: &Worker, x: TensorRef, dst: TensorRef) {
-    let k = dst.ne[0];
-    for row in wk.share(x.rows(), 1) {
-        // SAFETY: `row` is a row of both; `dst` is I32 with `k` elements per row.
-        let (values, picks) = unsafe {
-            (x.f32_row(row), std::slice::from_raw_parts_mut(dst.flat_row(row).cast::<i32>(), k))
-        };
-        let at = |i: usize| if values[i].is_nan() { f32::NEG_INFINITY } else { values[i] };
-        let mut last: Option<usize> = None;
-        for pick in picks {
-            // The next in order is the largest of those that come after the last one.
-            let follows =
-                |i: usize| last.is_none_or(|l| at(i) < at(l) || (at(i) == at(l) && i > l));
-            let mut best: Option<usize> = None;
-            for i in (0..values.len()).filter(|&i| follows(i)) {
-                if best.is_none_or(|b| at(i) > at(b)) {
-                    best = Some(i);
-                }
-            }
-            last = best.or(last);
-            *pick = last.unwrap_or(0) as i32;
-        }
-    }
-}
 
 /// Weights of the chosen experts: `probs` F32 `(n_expert, t)`, `ids` I32 `(k, t)` → F32 `(k, t)`,
 /// divided by their sum where `normalise` says so.

@@ -21,3 +21,4 @@ mod simd;
 mod spans;
 #[cfg(test)]
 mod tests;
+pub mod top_k;

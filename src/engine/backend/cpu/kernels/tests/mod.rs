@@ -8,6 +8,7 @@ mod experts;
 mod norm;
 mod rope;
 mod rows;
+mod top_k;
 
 use super::simd::{Kernel, Simd, dispatch};
 use crate::engine::backend::cpu::{Isa, TensorRef, ThreadPool, Worker};
