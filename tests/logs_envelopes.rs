@@ -40,7 +40,7 @@ time=2025-03-04T09:12:05.702+01:00 level=INFO source=server.go:624 msg="llama ru
 /// What a session says, without where it stands, when, and how many lines there were.
 fn facts(session: &LogSession) -> String {
     // That there was a container is what an envelope tells.
-    let said = LogSession { in_container: false, ..session.clone() };
+    let said = LogSession { in_container: false, in_journal: false, ..session.clone() };
     let said = LogSession { counts: LineCounts::default(), ..said };
     let said = LogSession { lines: Lines::default(), ..said };
     let text = format!("{said:#?}");
@@ -104,6 +104,12 @@ fn prefixes_of_collectors() {
         "2025-03-04T08:10:11.123456789Z stderr F ",
         "[pod/ollama-0/ollama] ",
         "<30>Mar 04 09:10:11 box ollama[4711]: ",
+        "    Mar 04 09:10:11 box ollama[4711]: ",
+        "> Mar 04 09:10:11 <my server> ollama[4711]: ",
+        "Mar 04 09:10:11 [host] ollama[4711]: ",
+        "[ollama-ollama-1] 2025-03-04T08:10:11.123456789Z ",
+        "(EngineCore_DP0 pid=4711) ",
+        "[rank0]: ",
         "> ",
         "> > ",
         "⠹ ",
@@ -199,6 +205,23 @@ fn broken_and_glued_lines() {
         format!("Mar 04 09:10:11 box ollama[4711]: {head}\n{rest}")
     });
     same("journald wrapped by a terminal", journald.as_bytes());
+    let by_words = each_line(|_, line| {
+        let mut out = String::new();
+        let mut width = 0;
+        for word in line.split_inclusive(' ') {
+            // Structured lines alone: somebody broke them by hand, so that they can be read.
+            if width + word.len() > 90 && line.starts_with("time=") && word.contains('=') {
+                let kept = out.trim_end_matches(' ').len();
+                out.truncate(kept);
+                out.push_str("\n ");
+                width = 0;
+            }
+            width += word.len();
+            out.push_str(word);
+        }
+        out + "\n"
+    });
+    same("structured lines broken between pairs", by_words.as_bytes());
 }
 
 #[test]

@@ -60,7 +60,9 @@ impl Edge {
     /// Whether `next`, a whole line or a beginning that is long enough, may be the rest.
     fn fits(&self, next: &[u8]) -> bool {
         let next = &next[..next.len().min(Self::NEXT)];
-        if next.is_empty() || next.starts_with(&self.first) {
+        // Pieces that were broken at a space all begin with it.
+        let piece = matches!(self.first, [b' ', b'a'..=b'z', ..]);
+        if next.is_empty() || (!piece && next.starts_with(&self.first)) {
             return false;
         }
         let valid = next.utf8_chunks().next().map_or("", |chunk| chunk.valid());

@@ -58,6 +58,7 @@ struct Stages {
     shapes: Shapes,
     source: u16,
     in_container: bool,
+    in_journal: bool,
 }
 
 /// What lines of one skeleton, envelope included, come to.
@@ -114,6 +115,7 @@ impl Parser {
             shapes: Shapes::default(),
             source: 0,
             in_container: false,
+            in_journal: false,
         };
         Self { cutter: Cutter::default(), stages }
     }
@@ -142,11 +144,12 @@ impl Parser {
     /// Ends the log.
     pub fn finish(mut self) -> LogSession {
         self.end_source();
-        let Stages { fold, mut counts, shapes, in_container, .. } = self.stages;
+        let Stages { fold, mut counts, shapes, in_container, in_journal, .. } = self.stages;
         counts.unknown_shapes = shapes.finish();
         let mut session = fold.finish();
         session.counts = counts;
         session.in_container = in_container;
+        session.in_journal = in_journal;
         session
     }
 
@@ -155,6 +158,7 @@ impl Parser {
         cutter.finish(|line, after| stages.physical(line, after));
         stages.release();
         stages.in_container |= stages.envelope.container;
+        stages.in_journal |= stages.envelope.journal;
         stages.envelope = Envelope::default();
         stages.order = Order::default();
         stages.widths = Widths::default();

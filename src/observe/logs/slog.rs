@@ -50,6 +50,10 @@ impl Pairs {
         self.open = false;
         if starts_with_known_key(text) {
             self.read_pairs(text, 0);
+        } else if let Some(source) = bare_source(text) {
+            self.source = Some(0);
+            self.push(text, 0..0, source.clone(), false);
+            self.read_pairs(text, source.end);
         } else if let Some((source, message)) = go_log(text) {
             self.read_message(text, &source, message);
         } else if let Some((source, message)) = server_text(text) {
@@ -140,8 +144,27 @@ pub(super) fn may_be_structured(text: &str) -> bool {
         | [b's', b'o', b'u', b'r', b'c', b'e', b'=', ..] => true,
         // A level, in capitals.
         [b'A'..=b'Z', b'A'..=b'Z', ..] => server_text(text).is_some(),
-        _ => go_log(text).is_some(),
+        _ => go_log(text).is_some() || bare_source(text).is_some(),
     }
+}
+
+/// `file.go:123 msg=…`: what is left when somebody cuts off the time and the level, with or without
+/// the rest of the key: `rce=file.go:123 msg=…`.
+fn bare_source(text: &str) -> Option<Range<usize>> {
+    let cut = text.bytes().take(6).take_while(u8::is_ascii_lowercase).count();
+    let from = if text.as_bytes().get(cut) == Some(&b'=') { cut + 1 } else { 0 };
+    let (name, digits) = go_file(&text[from..])?;
+    let end = from + name + ".go:".len() + digits;
+    text[end..].starts_with(" msg=").then_some(from..end)
+}
+
+/// `file.go:123` at the start: the lengths of the name without its ending, and of the number.
+fn go_file(text: &str) -> Option<(usize, usize)> {
+    let simple = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/');
+    let name = text.bytes().take(64).take_while(|b| simple(b)).count();
+    let dot = name.checked_sub(3).filter(|&dot| text[dot..].starts_with(".go:"))?;
+    let digits = text[dot + 4..].bytes().take_while(u8::is_ascii_digit).count();
+    (digits > 0).then_some((dot, digits))
 }
 
 /// `time=`, `level=`, `source=` or `msg=` at the start: the keys that slog writes first.
@@ -151,15 +174,11 @@ fn starts_with_known_key(text: &str) -> bool {
 
 /// `file.go:123: [LEVEL ]message`: the places of `file.go:123` and of the message.
 fn go_log(text: &str) -> Option<(Range<usize>, usize)> {
-    let simple = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/');
-    let name = text.bytes().take(64).take_while(|b| simple(b)).count();
-    let dot = name.checked_sub(3).filter(|&dot| text[dot..].starts_with(".go:"))?;
-    let rest = &text[dot + 4..];
-    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    if digits == 0 || !rest[digits..].starts_with(": ") {
+    let (dot, digits) = go_file(text)?;
+    let source = 0..dot + 4 + digits;
+    if !text[source.end..].starts_with(": ") {
         return None;
     }
-    let source = 0..dot + 4 + digits;
     let mut message = source.end + 2;
     if let Some(level) = LEVELS.iter().find(|l| has_word(&text[message..], l)) {
         message += level.len() + 1;

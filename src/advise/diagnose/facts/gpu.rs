@@ -28,6 +28,7 @@ const GPU_ERRORS: &[&str] = &[
     "cuda-compat-unsupported",
     "cuda-compute-too-low",
     "cuda-device-busy",
+    "cuda-driver-does-not-start",
     "cuda-driver-mismatch",
     "cuda-driver-old",
     "cuda-driver-too-old",
@@ -73,7 +74,8 @@ impl<'a> Facts<'a> {
     /// The line that says that the server computes on the CPU alone, or that it found no GPU.
     pub fn no_gpu_line(&self) -> Option<LineId> {
         let none = self.notice("no-gpu-discovered").map(|n| n.first);
-        self.log.cpu_only_inference.or(none)
+        let plan = || self.loads().find_map(|l| l.planned_on_cpu());
+        self.log.cpu_only_inference.or(none).or_else(plan)
     }
 
     /// Whether any weights of any load lie on a GPU.
@@ -121,6 +123,7 @@ impl<'a> Facts<'a> {
         let native = ["/usr/share/ollama/", "/var/lib/ollama", "/home/", "/Users/", "\\Users\\"];
         if self.log.os.as_ref().is_some_and(|os| os.value != "linux")
             || paths.clone().any(|p| native.iter().any(|n| p.contains(n)))
+            || self.log.in_journal
         {
             return Host::Native;
         }
@@ -167,6 +170,12 @@ impl LoadFacts<'_> {
             .or(library.map(|l| l.line))
             .or(planned.map(|p| p.line))
             .or(asked.map(|a| a.line))
+    }
+
+    /// The line of a server's plan that knows no GPU: `msg=offload library=cpu`.
+    pub fn planned_on_cpu(&self) -> Option<LineId> {
+        let estimate = self.load.estimate.as_ref()?;
+        (estimate.library.as_deref() == Some("cpu")).then_some(estimate.line)
     }
 
     /// Why it failed, and the line that says so.
@@ -229,6 +238,8 @@ mod tests {
         );
         assert_eq!(Facts::of_log(&log).host(), Host::Native);
         assert_eq!(Facts::of_log(&LogSession::default()).host(), Host::Unknown);
+        let journal = LogSession { in_journal: true, ..LogSession::default() };
+        assert_eq!(Facts::of_log(&journal).host(), Host::Native);
         // What stands around the lines counts more than paths that may come from anywhere.
         log.in_container = true;
         assert_eq!(Facts::of_log(&log).host(), Host::Container);

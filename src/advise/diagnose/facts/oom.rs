@@ -59,6 +59,9 @@ const NOTICES: &[&str] = &[
     "gpu-memory-exhausted",
 ];
 
+/// More than the memory of most GPUs.
+const GRAPH_HUGE_BYTES: u64 = 24 << 30;
+
 /// Whose fault a failed allocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OomCause {
@@ -75,13 +78,14 @@ pub enum OomCause {
 impl Oom<'_> {
     /// Whose fault it is.
     pub fn cause(&self) -> OomCause {
-        let Some(load) = self.load.filter(|_| !self.at_run_time) else { return OomCause::Plan };
+        let load = self.load.filter(|_| !self.at_run_time);
+        let Some(load) = load else { return self.cause_by_part() };
         let own = matches!(load.log.engine, Engine::LlamaCpp | Engine::Gpuwhy);
         let asked = load.load.requested.gpu_layers.is_none_or(|n| n.value > 0);
         if self.part == OomPart::Weights && own && asked {
             return OomCause::Forced;
         }
-        let Some(ctx) = load.ctx() else { return OomCause::Plan };
+        let Some(ctx) = load.ctx() else { return self.cause_by_part() };
         let long = ctx / load.parallel() > 2 * CTX_MODEST;
         let grows = load.flash_attention() != Some(true);
         let weights = load.sizes().map(|s| s.weights_bytes);
@@ -94,6 +98,16 @@ impl Oom<'_> {
             {
                 OomCause::Graph
             }
+            _ => OomCause::Plan,
+        }
+    }
+
+    /// The cause when the log tells no more than what the memory was for: a cache follows from the
+    /// context alone, and a compute buffer larger than most GPUs is no matter of a plan.
+    fn cause_by_part(&self) -> OomCause {
+        match (self.part, self.bytes) {
+            (OomPart::Kv, _) if !self.at_run_time => OomCause::Context,
+            (OomPart::Compute, Some(bytes)) if bytes >= GRAPH_HUGE_BYTES => OomCause::Graph,
             _ => OomCause::Plan,
         }
     }

@@ -5,6 +5,8 @@
 //! needs to be. What is still missing then is the weights' own. So the causes of one shortfall never
 //! add up to more than it, and the largest is the primary one.
 
+use crate::observe::logs::Engine;
+
 use super::memory::{CTX_MODEST, Sizes, WhatIf};
 use super::{LoadFacts, Share};
 
@@ -22,6 +24,9 @@ const SURE_TO_FIT: f64 = 0.85;
 
 /// Less free memory than any usual GPU has in all.
 const LITTLE_BYTES: u64 = 3 << 30;
+
+/// No GPU that can run a model has less memory.
+const SMALLEST_GPU_BYTES: u64 = 1 << 30;
 
 /// Why layers are missing; counts are layers.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +103,8 @@ impl LoadFacts<'_> {
     /// log does not tell sizes, or when no GPU takes part so that memory is not the question.
     pub fn shortfall(&self) -> Option<Shortfall> {
         let (share, _) = self.share()?;
-        if share.missing() == 0 || self.layers_set_by_user().is_some() {
+        let no_gpu = self.planned_on_cpu().is_some();
+        if share.missing() == 0 || no_gpu || self.layers_set_by_user().is_some() {
             return None;
         }
         let mut sizes = self.sizes()?;
@@ -126,10 +132,23 @@ impl LoadFacts<'_> {
         let asked = match planned {
             Some(asked) => asked,
             None if self.facts().is_ollama() => return None,
-            None => self.load.requested.gpu_layers?.value,
+            None => match self.load.requested.gpu_layers {
+                Some(asked) => asked.value,
+                None => self.layers_shown_by_use(share)? as i64,
+            },
         };
         (asked >= 0 && (asked as u64) < share.total && asked as u64 == share.offloaded)
             .then_some(asked as u64)
+    }
+
+    /// The number of layers that somebody must have asked for, though the log does not tell: an engine
+    /// that takes what it is told, and less on the GPU than any GPU has.
+    fn layers_shown_by_use(&self, share: Share) -> Option<u64> {
+        let own = matches!(self.log.engine, Engine::LlamaCpp | Engine::Gpuwhy);
+        let told = own && self.load.fit.is_none() && self.load.estimate.is_none();
+        let used: u64 = self.gpus_with_weights().iter().map(|gpu| self.allocated_on(gpu)).sum();
+        let little = used > 0 && used < SMALLEST_GPU_BYTES && share.offloaded < share.total / 2;
+        (told && little).then_some(share.offloaded)
     }
 
     /// Free memory as far as what was allocated shows it: a GPU that took some layers and not one

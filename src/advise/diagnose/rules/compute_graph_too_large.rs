@@ -45,9 +45,12 @@ fn check(facts: &Facts) -> Verdict {
 
 /// The buffer that could not be had, when it is large beside the weights though the context is not.
 fn refused(oom: &Oom) -> Option<Finding> {
-    let (load, bytes) = (oom.load?, oom.bytes?);
-    let ctx = load.ctx()?;
-    let weights = load.sizes()?.weights_bytes;
+    let bytes = oom.bytes?;
+    let Some((load, ctx, weights)) =
+        oom.load.and_then(|l| Some((l, l.ctx()?, l.sizes()?.weights_bytes)))
+    else {
+        return Some(huge(oom, bytes));
+    };
     let gone_on = load.placement().is_some() && !oom.fatal;
     let on_cpu = load.load.layers.filter(|l| l.offloaded < l.total);
     let title = match on_cpu.filter(|_| gone_on) {
@@ -81,6 +84,29 @@ fn refused(oom: &Oom) -> Option<Finding> {
             .seen_if(graph_line(&load))
             .fix_all(fixes(&load)),
     )
+}
+
+/// A buffer that no GPU has room for, in a log that tells little else.
+fn huge(oom: &Oom, bytes: u64) -> Finding {
+    let device = oom.device.as_ref().map(|d| format!(" on device {d}")).unwrap_or_default();
+    let why = format!(
+        "The buffer for the intermediate results of one batch would take {}{device}. Nothing about the \
+         weights makes it so large: attention's scores of a long context and a large batch do, when \
+         flash attention is off, and copies of it for several GPUs that work in turn.",
+        Bytes(bytes)
+    );
+    let title =
+        format!("a compute buffer of {} does not fit any GPU: the load fails", Bytes(bytes));
+    let fixes = oom.load.as_ref().map(fixes).unwrap_or_default();
+    let smaller = Fix::flag("-c", "8192").why(
+        "without flash attention the buffer is proportional to context times batch",
+        "a smaller `failed to allocate`, or none",
+    );
+    Finding::problem(ID, Impact::Failure, 0.85, title)
+        .because(why)
+        .seen(Evidence::line(oom.line))
+        .fix_all(fixes)
+        .fix(smaller)
 }
 
 fn off(load: &LoadFacts) -> &'static str {

@@ -3,7 +3,7 @@
 use crate::advise::diagnose::facts::{
     CTX_MODEST, Cause, Facts, LoadFacts, Oom, OomCause, Shortfall,
 };
-use crate::advise::diagnose::finding::{Evidence, Finding, Impact};
+use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::base::units::Bytes;
@@ -89,10 +89,12 @@ fn failed(oom: &Oom) -> Finding {
     let ctx = oom.load.and_then(|l| l.ctx()).unwrap_or(0);
     let size = oom.bytes.map(|b| format!(" ({})", Bytes(b))).unwrap_or_default();
     let part = oom.part.name();
-    let title = format!("no memory for {part}{size} of a context of {ctx}: the load fails");
+    let of = if ctx > 0 { format!(" of a context of {ctx}") } else { String::new() };
+    let the = if ctx > 0 { format!("the context of {ctx}") } else { "the context".to_string() };
+    let title = format!("no memory for {part}{size}{of}: the load fails");
     let why = format!(
         "The weights were placed; then the allocation for {part}{size} failed. Its size follows from \
-         the context of {ctx}: a context of half that needs half of it."
+         {the}: a context of half that needs half of it."
     );
     let load = oom.load;
     let sizes = load.and_then(|l| l.sizes());
@@ -110,6 +112,12 @@ fn failed(oom: &Oom) -> Finding {
         }
         finding = finding.fix_all(fixes).fix_all(room::smaller_kv(&load, &sizes));
         finding = finding.fix_all(room::flash_attention(&load).filter(|_| sizes.graph_grows));
+    } else if ctx == 0 {
+        // What was asked for is not in the log, so no value can be computed from it.
+        finding = finding.fix(Fix::flag("-c", "8192").why(
+            "without -c (n_ctx of a binding) the model's own longest context may be reserved",
+            "`n_ctx` in the log, and a load that succeeds",
+        ));
     }
     finding
 }

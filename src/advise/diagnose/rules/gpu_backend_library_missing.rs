@@ -88,6 +88,9 @@ fn check(facts: &Facts) -> Verdict {
             return found(facts, 0.9, evidence, backend).into();
         }
     }
+    if let Some(finding) = nothing_placed(facts) {
+        return finding.into();
+    }
     // Nothing but the CPU's backend, by a server that meant to use a GPU.
     let Some((line, _)) = facts.cpu_backend_alone() else { return Verdict::Clear };
     let planned = facts.loads().find_map(|l| l.planned_on_gpu());
@@ -104,6 +107,19 @@ fn check(facts: &Facts) -> Verdict {
         }
         _ => Verdict::Clear,
     }
+}
+
+/// A server that measures what fits, sees a GPU with room for the whole model, and places nothing.
+fn nothing_placed(facts: &Facts) -> Option<Finding> {
+    let load = facts.cpu_only_load().filter(|l| l.load.estimate.is_none() && !by_request(*l))?;
+    let gpu = facts.gpus().find(|d| d.library.is_some()).filter(|_| facts.is_ollama())?;
+    let short = load.shortfall().filter(|s| s.by_estimate == s.missing)?;
+    let evidence = vec![
+        Evidence::said(gpu.line, "the GPU that was found"),
+        weights(load),
+        Evidence::said(short.sizes.line, "nothing was placed there, though it would fit"),
+    ];
+    Some(found(facts, 0.6, evidence, None))
 }
 
 /// Whether the user asked for the CPU: `num_gpu` 0.

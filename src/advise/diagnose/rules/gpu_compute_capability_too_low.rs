@@ -3,7 +3,7 @@
 use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
-use crate::observe::logs::{LibraryKind, Version};
+use crate::observe::logs::{LibraryKind, Notice, Version};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -32,6 +32,13 @@ const ID: &str = "gpu-compute-capability-too-low";
 
 fn check(facts: &Facts) -> Verdict {
     let said = facts.any_notice(&["cuda-compute-too-low", "cuda-no-kernel-image"]);
+    let amd = facts.gpus().any(|d| d.library == Some(LibraryKind::Rocm));
+    if said.is_none()
+        && let Some(notice) = facts.notice("cuda-invalid-device-function").filter(|_| !amd)
+        && notice.fields.get("library").is_some_and(|l| l == "CUDA")
+    {
+        return no_function(notice).into();
+    }
     if let Some(notice) = said {
         let compute = notice.fields.get("compute").map(|c| dotted(c));
         let fails = notice.id == "cuda-no-kernel-image";
@@ -61,6 +68,30 @@ fn check(facts: &Facts) -> Verdict {
         }
         _ => Verdict::Clear,
     }
+}
+
+/// The build has no code for this GPU, of whichever maker: ggml for AMD says CUDA as well.
+fn no_function(notice: &Notice) -> Finding {
+    let why = "The kernel that was called is not in the build for this GPU's architecture. Builds for \
+        AMD of before August 2024 print \"CUDA error\", too: for an AMD card, the build lacks its \
+        target (gfx…), or HSA_OVERRIDE_GFX_VERSION names one that does not suit it.";
+    Finding::problem(ID, Impact::Failure, 0.7, "this build has no code for this GPU")
+        .because(why)
+        .seen(Evidence::line(notice.first))
+        .fix(
+            Fix::system(
+                "NVIDIA: build for this GPU",
+                "cmake -B build -DGGML_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=native",
+            )
+            .why("native is the GPU of the machine that builds", "the model answers"),
+        )
+        .fix(
+            Fix::system(
+                "AMD: build for this GPU",
+                "rocminfo | grep gfx; cmake -B build -DGGML_HIP=ON -DAMDGPU_TARGETS=gfxNNNN",
+            )
+            .why("the target that rocminfo names has to be among those of the build", "the same"),
+        )
 }
 
 /// The CUDA device with the lowest compute capability.

@@ -4,7 +4,7 @@ use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::knobs::{fix_env, since_note};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
-use crate::observe::logs::{LineId, Version};
+use crate::observe::logs::{LineId, Request, Version};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -42,7 +42,10 @@ fn check(facts: &Facts) -> Verdict {
     };
     let progress = why.split("progress ").nth(1).and_then(|p| p.split(' ').next());
     let progress: Option<f64> = progress.and_then(|p| p.parse().ok());
-    let by_client = why.is_empty();
+    let by_client = why.is_empty() || why.contains("context canceled");
+    if by_client && let Some((line, seconds)) = given_up_soon(facts) {
+        return cancelled(line, seconds).into();
+    }
     let reached = progress.map(|p| format!(" at {:.0} %", p * 100.0)).unwrap_or_default();
     let (title, confidence) = if by_client {
         ("the client gave up while the model was still loading".to_string(), 0.6)
@@ -84,6 +87,23 @@ fn check(facts: &Facts) -> Verdict {
             .why("the size of the model divided by this is the least time of a load", ""),
         )
         .into()
+}
+
+/// A request that the client ended within so few seconds that it was no limit of anybody's.
+fn given_up_soon(facts: &Facts) -> Option<(LineId, u64)> {
+    const SOON_NS: u64 = 25_000_000_000;
+    let mut ended = facts.log.requests.kept().filter(|r| r.status == Some(499));
+    let seconds = |r: &Request| Some((r.line, r.duration_ns? / 1_000_000_000));
+    ended.find(|r| r.duration_ns.is_some_and(|ns| ns < SOON_NS)).and_then(seconds)
+}
+
+fn cancelled(line: LineId, seconds: u64) -> Finding {
+    Finding::benign(ID, 0.8, "a client ended its request while the model was still loading")
+        .because(format!(
+            "After {seconds} s the client closed the connection, so the server gave up the load. The \
+             message speaks of a time limit; there was none. The next request loads the model again.",
+        ))
+        .seen(Evidence::line(line))
 }
 
 fn timeout_fix(facts: &Facts) -> Fix {

@@ -1,6 +1,8 @@
 //! `model-exceeds-vram`: layers stay on the CPU because the weights do not fit.
 
-use crate::advise::diagnose::facts::{Cause, Facts, LoadFacts, Oom, OomCause, Shortfall};
+use crate::advise::diagnose::facts::{
+    Cause, Facts, LoadFacts, Oom, OomCause, Placement, Share, Shortfall,
+};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
@@ -47,7 +49,49 @@ fn check(facts: &Facts) -> Verdict {
     }
     // llama.cpp does what it is told: with `-ngl` given, it does not ask what fits.
     let oom = facts.gpu_oom().filter(|o| o.fatal && o.cause() == OomCause::Forced);
-    oom.map(|o| failed(&o)).into()
+    if let Some(oom) = oom {
+        return failed(&oom).into();
+    }
+    match facts.last_load().and_then(|load| Some((load, without_sizes(&load)?))) {
+        Some((load, share)) => layers_alone(&load, share).into(),
+        None => Verdict::Clear,
+    }
+}
+
+/// Layers on the CPU in a part of a log that tells no size.
+fn without_sizes(load: &LoadFacts) -> Option<Share> {
+    match load.placement()? {
+        Placement::Part(share) if load.sizes().is_none() && load.layers_set_by_user().is_none() => {
+            Some(share)
+        }
+        _ => None,
+    }
+}
+
+fn layers_alone(load: &LoadFacts, share: Share) -> Finding {
+    let time = load.cpu_time_share().unwrap_or(0.5);
+    let title = format!(
+        "{} of {} layers run on the CPU; the weights most likely do not fit the GPU",
+        share.missing(),
+        share.total
+    );
+    let why = format!(
+        "They take about {:.0} % of the time of a token, and the GPU waits for them. The log's part has \
+         no sizes, so that a long context, another program on the GPU or a number that was given \
+         (num_gpu, -ngl) may be why as well.",
+        100.0 * time
+    );
+    let finding = Finding::problem(ID, Impact::Slower(time), 0.6, title).because(why);
+    finding
+        .seen_if(load.share().map(|(_, line)| Evidence::line(line)))
+        .fix(Fix::system("a smaller file", "a smaller quantisation of the model").why(
+            "all layers on the GPU is the fast case",
+            format!("`offloaded {0}/{0} layers to GPU`", share.total),
+        ))
+        .fix(
+            Fix::system("tell which it is", "gpuwhy logs with the whole log of the load")
+                .why("the lines of buffers, context and free memory decide it", ""),
+        )
 }
 
 fn partly(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {

@@ -44,9 +44,12 @@ fn check(facts: &Facts) -> Verdict {
     let on_gpu = |b: &&Buffer| !b.is_host() && LibraryKind::from_word(&b.device).is_some();
     let buffer = load.load.buffers.iter().find(on_gpu);
     // Without a device this is a build for the CPU, or a driver that fails: other rules.
-    let Some(seen) = gpu.map(|d| d.line).or(buffer.map(|b| b.line)) else {
+    // llama.cpp prints "offloaded 0/N" only in builds that can offload: see LINE_OF_GPU_BUILDS.
+    let seen = gpu.map(|d| d.line).or(buffer.map(|b| b.line));
+    let by_line = facts.log.engine == Engine::LlamaCpp && facts.gpu_error().is_none();
+    if seen.is_none() && !by_line {
         return Verdict::Clear;
-    };
+    }
     let asked = load.load.requested.gpu_layers;
     if asked.is_some_and(|a| a.value != 0) {
         return Verdict::Clear;
@@ -69,7 +72,11 @@ fn check(facts: &Facts) -> Verdict {
         Impact::NoGpu,
         // A model of Ollama's store without any line of its server: a binding that opened the file,
         // or a cut log.
-        if facts.is_ollama() { 0.8 } else { 0.95 },
+        match (facts.is_ollama(), seen) {
+            (true, _) => 0.8,
+            (false, Some(_)) => 0.95,
+            (false, None) => LINE_OF_GPU_BUILDS,
+        },
         format!("0 of {total} layers are on {name}: none were asked for"),
     )
     .because(format!(
@@ -77,7 +84,7 @@ fn check(facts: &Facts) -> Verdict {
             there, with the weights each time, which is why the GPU is not quite idle."
     ))
     .seen(Evidence::line(layers.line))
-    .seen(Evidence::line(seen))
+    .seen_if(seen.map(Evidence::line))
     .seen_if(asked.map(|a| Evidence::line(a.line)))
     .fix(Fix::flag("-ngl", "99").why(
         "more than there are is all of them; a smaller number when memory does not suffice",
@@ -89,6 +96,10 @@ fn check(facts: &Facts) -> Verdict {
     )
     .into()
 }
+
+/// How sure the line alone makes that the build can offload: a build for the CPU does not print it,
+/// and one whose driver fails says so, in a part of the log that may be missing.
+const LINE_OF_GPU_BUILDS: f64 = 0.85;
 
 /// Builds of 2026 fit layers by themselves; the first of them is somewhat older than this.
 const FITS: u32 = 8000;
@@ -104,6 +115,8 @@ fn has_server_of_ollama(facts: &Facts) -> bool {
     generation
         || log.version.is_some() && facts.is_ollama()
         || !log.settings.is_empty()
+        // Its list of devices gives each an id.
+        || facts.is_ollama() && log.devices.iter().any(|d| d.id.is_some())
         || log.loads.iter().any(load)
         || log.requests.kept().any(|r| r.endpoint.as_deref().is_some_and(|e| e.contains("/api/")))
 }

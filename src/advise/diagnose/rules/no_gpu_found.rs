@@ -32,10 +32,13 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "no-gpu-found";
 
 fn check(facts: &Facts) -> Verdict {
-    if facts.ran_on_gpu() || facts.gpus().next().is_some() || facts.host() != Host::Native {
+    if facts.ran_on_gpu() || facts.gpus().next().is_some() {
         return Verdict::Clear;
     }
-    let Some(line) = facts.no_gpu_line() else { return Verdict::Clear };
+    if facts.host() != Host::Native && facts.no_gpu_line().is_some() {
+        return Verdict::Clear;
+    }
+    let Some(line) = facts.no_gpu_line() else { return open(facts) };
     let no_device = facts.any_notice(&["cuda-no-device", "rocm-no-device"]);
     let others = ["rocm-library-missing", "rocm-library-unusable", "rocm-permission"];
     let told = if no_device.is_some() {
@@ -72,4 +75,23 @@ fn check(facts: &Facts) -> Verdict {
         "the GPU is listed; then restart the engine",
     ))
     .into()
+}
+
+/// A server whose model lies on the CPU, in a log that lacks the start: there it says which GPUs it
+/// found, or why none. A program that is built for the CPU has nothing to say.
+fn open(facts: &Facts) -> Verdict {
+    let load = facts.cpu_only_load().filter(|_| facts.is_ollama());
+    let told = facts.gpu_error().is_some();
+    match load {
+        Some(load) if load.layers_set_by_user().is_none() && !told => Verdict::need(
+            format!(
+                "the model runs on the CPU alone (line {}), and what the server said about GPUs when \
+                    it started is not in this log",
+                load.weights_line().0
+            ),
+            "restart the server and read its log from the start: journalctl -u ollama -b, docker logs \
+                NAME, or server.log; the lines with `inference compute` tell",
+        ),
+        _ => Verdict::Clear,
+    }
 }

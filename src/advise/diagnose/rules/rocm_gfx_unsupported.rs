@@ -5,7 +5,7 @@ use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::knobs::fix_env;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
-use crate::observe::logs::{Engine, Notice, Version};
+use crate::observe::logs::{Engine, LibraryKind, Notice, Version};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -49,7 +49,9 @@ fn check(facts: &Facts) -> Verdict {
         return found(facts, notice, gfx_of_device(facts), &[], 0.85).into();
     }
     let function = facts.notice("cuda-invalid-device-function");
-    match function.filter(|n| n.fields.get("library").is_some_and(|l| l == "ROCm")) {
+    // Before August 2024 the message says CUDA on AMD as well; the devices tell.
+    let amd = facts.gpus().any(|d| d.library == Some(LibraryKind::Rocm));
+    match function.filter(|n| amd || n.fields.get("library").is_some_and(|l| l == "ROCm")) {
         Some(notice) => found(facts, notice, gfx_of_device(facts), &[], 0.85).into(),
         None => Verdict::Clear,
     }

@@ -1,8 +1,9 @@
 //! What runtimes and viewers of containers put in front of a line.
 
+use super::super::text::{clock, is_sure_head};
 use super::{Stripped, Told};
 
-/// `ollama-1  | `, `[pod/name/container] `, `[40001] ` of a router's child.
+/// `ollama-1  | `, `[pod/name/container] `, `[ollama] ` of a viewer, `[40001] ` of a router's child.
 pub(super) fn open(text: &str) -> Stripped {
     service(text).or_else(|| bracket(text))
 }
@@ -31,11 +32,20 @@ fn bracket(text: &str) -> Stripped {
     let len = text.len() - rest.len();
     let pod = inner.starts_with("pod/") && !inner.contains(' ');
     let number = (1..=6).contains(&inner.len()) && inner.bytes().all(|b| b.is_ascii_digit());
-    if !pod && !number {
+    // A name says nothing by itself: many lines begin so. What follows must be a whole line.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./".contains(&b);
+    let name = || {
+        inner.len() <= 80
+            && inner.bytes().all(plain)
+            && inner.as_bytes()[0].is_ascii_lowercase()
+            && (is_sure_head(rest) || clock::date_time(rest.as_bytes()).is_some())
+    };
+    let named = pod || (!number && !inner.is_empty() && name());
+    if !named && !number {
         return None;
     }
     let told =
-        Told { process: inner.parse().ok(), collected: pod, container: pod, ..Told::default() };
+        Told { process: inner.parse().ok(), collected: named, container: named, ..Told::default() };
     Some((len, told))
 }
 

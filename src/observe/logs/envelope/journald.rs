@@ -52,11 +52,16 @@ pub(super) fn open_after_time(text: &str) -> Stripped {
         if let Some((len, told)) = unit(&text[at..], false) {
             return (at + len > 0).then_some((at + len, told));
         }
-        // Not a unit: a host or a zone, which is a word.
-        let word = text[at..].find(' ')?;
-        let plain =
-            |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'+' | b':');
-        if word == 0 || word > 64 || !text[at..at + word].bytes().all(|b| plain(b) || b >= 0x80) {
+        // Not a unit: a host or a zone, which is a word; or what a person put in the host's place.
+        let stand_in = text[at..].starts_with('<').then(|| text[at..].find("> ")).flatten();
+        let word = stand_in.map_or_else(|| text[at..].find(' '), |end| Some(end + 1))?;
+        let plain = |b: u8| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'-' | b'.' | b'_' | b'+' | b':' | b'*' | b'[' | b']')
+        };
+        let named =
+            stand_in.is_some() || text[at..at + word].bytes().all(|b| plain(b) || b >= 0x80);
+        if word == 0 || word > 64 || !named {
             return None;
         }
         at += word + 1;

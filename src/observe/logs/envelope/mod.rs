@@ -77,6 +77,8 @@ pub(super) struct Envelope {
     pending: Option<At>,
     /// Whether any line so far came out of a container.
     pub(super) container: bool,
+    /// Whether any line so far was written by a service, by its name and process.
+    pub(super) journal: bool,
 }
 
 /// Lines of viewers that say nothing but how grave the next one is, or where it went.
@@ -113,6 +115,7 @@ impl Envelope {
         }
         self.lone_time(&mut text, &mut told);
         self.container |= told.container;
+        self.journal |= told.collected && told.process.is_some() && !told.container;
         (text, told)
     }
 
@@ -172,6 +175,18 @@ impl Envelope {
             .or_else(|| journald::open(text))
             .or_else(|| container::open(text))
             .or_else(|| prefix::open(text))
+            .or_else(|| Self::indented(text))
+    }
+
+    /// Spaces in front of an envelope, as in a list of Markdown. Those of a bare line belong to it.
+    fn indented(text: &str) -> Stripped {
+        let inner = text.trim_start_matches([' ', '\t']);
+        let indent = text.len() - inner.len();
+        if indent == 0 || inner.is_empty() {
+            return None;
+        }
+        let (len, told) = Self::date(inner).or_else(|| journald::open(inner))?;
+        (told.at.is_some() || told.collected).then_some((indent + len, told))
     }
 
     /// A date and time in front of a line, with what Kubernetes puts after it; brackets around.
@@ -266,9 +281,14 @@ fn surely_bare(text: &str) -> bool {
     let bytes = text.as_bytes();
     match bytes.first() {
         None => true,
-        Some(b' ') => !text.contains(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c)),
+        Some(b' ') => {
+            let inner = text.trim_start_matches(' ');
+            !has_clock(inner.as_bytes())
+                && !text.contains(|c: char| ('\u{2800}'..='\u{28ff}').contains(&c))
+        }
         Some(b'[') => bytes.starts_with(b"[GIN]"),
-        Some(b'a'..=b'z' | b'A'..=b'Z' | b'#' | b'(' | b'|' | b'_' | b'=') => {
+        Some(b'(') => !text.contains(" pid="),
+        Some(b'a'..=b'z' | b'A'..=b'Z' | b'#' | b'|' | b'_' | b'=') => {
             let word = bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
             let after = &bytes[word.count()..];
             match after {

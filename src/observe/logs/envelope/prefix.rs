@@ -4,7 +4,22 @@ use super::super::text::{clock, is_head};
 use super::{Stripped, Told};
 
 pub(super) fn open(text: &str) -> Stripped {
-    spinner(text).or_else(|| quote(text)).or_else(|| wrapper(text))
+    spinner(text).or_else(|| quote(text)).or_else(|| wrapper(text)).or_else(|| actor(text))
+}
+
+/// `(EngineCore_DP0 pid=4711) ` and `[rank0]: ` of vLLM's processes and of Ray.
+fn actor(text: &str) -> Stripped {
+    if let Some((inner, rest)) = text.strip_prefix('(').and_then(|t| t.split_once(") ")) {
+        let (name, process) = inner.split_once(" pid=")?;
+        let plain =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let process = process.split(',').next().and_then(|p| p.parse().ok())?;
+        let told = Told { process: Some(process), ..Told::default() };
+        return plain.then_some((text.len() - rest.len(), told));
+    }
+    let (rank, rest) = text.strip_prefix("[rank")?.split_once("]: ")?;
+    let number = !rank.is_empty() && rank.bytes().all(|b| b.is_ascii_digit());
+    number.then(|| (text.len() - rest.len(), Told::default()))
 }
 
 /// `0.00.800.123 I `: the level's letter says nothing that the line does not.

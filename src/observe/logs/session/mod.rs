@@ -112,6 +112,8 @@ pub struct LogSession {
     pub host: Option<HostMemory>,
     /// Whether what stands around the lines shows that they came out of a container.
     pub in_container: bool,
+    /// Whether lines came out of the system's journal, where a service of the machine writes.
+    pub in_journal: bool,
     /// Threads that llama.cpp computes with, and processors that it sees.
     pub threads_and_cores: Option<Seen<(u64, u64)>>,
     /// Backend libraries that a runner loaded: `CUDA`, `CPU`, `ROCm`, with the file where told.
