@@ -18,8 +18,8 @@ mod rules;
 
 pub use changes::{Change, changes};
 pub use facts::{
-    Cause, Facts, Host, LoadFacts, Oom, OomCause, OomPart, Placement, Share, Shortfall, Sizes,
-    WhatIf,
+    Cause, DepthLine, Facts, Host, LoadFacts, MemorySpeed, Oom, OomCause, OomPart, Placement,
+    Share, Shortfall, Sizes, WhatIf,
 };
 pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Severity};
 pub use knobs::{Form, forms};

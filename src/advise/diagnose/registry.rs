@@ -73,6 +73,13 @@ pub static RULES: &[&Rule] = &[
     &rules::unknown_setting::RULE,
     &rules::cuda_device_unavailable::RULE,
     &rules::cuda_kernel_failed::RULE,
+    &rules::projector_on_cpu::RULE,
+    &rules::draft_model_on_cpu::RULE,
+    &rules::experts_on_cpu::RULE,
+    &rules::decode_slows_with_depth::RULE,
+    &rules::pipeline_parallel_off::RULE,
+    &rules::cuda_graphs_off::RULE,
+    &rules::decode_at_memory_speed::RULE,
 ];
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 //! Facts are computed from the session when asked, never by a rule for itself when two rules need
 //! them. Nothing here depends on the dialect of a log, and nothing here judges.
 
+mod depth;
 mod gpu;
 mod memory;
 mod oom;
 mod placement;
 mod products;
 mod shortfall;
+mod speed;
 
-use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Setting, Version};
+use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Role, Setting, Version};
 
+pub use depth::DepthLine;
 pub use gpu::Host;
 pub(crate) use gpu::is_software;
 pub(crate) use memory::{CTX_MODEST, Q8_0_OF_F16};
@@ -20,6 +23,7 @@ pub use oom::{Oom, OomCause, OomPart};
 pub use placement::{Placement, Share};
 pub(crate) use products::{memory_bytes, memory_speed};
 pub use shortfall::{Cause, Shortfall};
+pub use speed::MemorySpeed;
 
 /// The facts of one observation.
 #[derive(Clone, Debug)]
@@ -43,10 +47,21 @@ impl<'a> Facts<'a> {
         Self { log }
     }
 
-    /// Every load that was kept, in order.
+    /// Every load of a model that answers that was kept, in order. Where a draft model is, says
+    /// nothing of it.
     pub fn loads(&self) -> impl DoubleEndedIterator<Item = LoadFacts<'a>> + use<'a> {
+        self.loads_for(Role::Main)
+    }
+
+    /// Every load of a draft model that was kept, in order.
+    pub fn drafts(&self) -> impl DoubleEndedIterator<Item = LoadFacts<'a>> + use<'a> {
+        self.loads_for(Role::Draft)
+    }
+
+    fn loads_for(&self, role: Role) -> impl DoubleEndedIterator<Item = LoadFacts<'a>> + use<'a> {
         let log = self.log;
-        log.loads.iter().map(move |load| LoadFacts { log, load })
+        let loads = log.loads.iter().filter(move |load| load.role == role);
+        loads.map(move |load| LoadFacts { log, load })
     }
 
     /// The last load, which is the state that the log ends in.
@@ -83,9 +98,10 @@ impl<'a> Facts<'a> {
         self.log.setting(name)
     }
 
-    /// A setting that is a number above zero; Ollama writes 0 for "not set" in many of them.
+    /// A setting that is a number above zero; Ollama writes 0 for "not set" in many of them. One that
+    /// no machine could follow is no number.
     pub fn setting_number(&self, name: &str) -> Option<u64> {
-        self.setting(name)?.value.trim().parse().ok().filter(|&n| n > 0)
+        self.setting(name)?.value.trim().parse().ok().filter(|n| (1..1 << 44).contains(n))
     }
 
     /// A switch of the server, in the spellings that Go's `ParseBool` takes.

@@ -274,6 +274,16 @@ fn tensor_override(load: &mut Load, record: &Record<'_>) {
         return;
     };
     let value = format!("{}={}", kept(tensor), kept(device));
+    // The experts of a layer are several tensors; one of them stands for all.
+    let experts = |value: &str| {
+        let (layer, rest) = value.strip_prefix("blk.")?.split_once('.')?;
+        let device = rest.rsplit('=').next()?;
+        rest.contains("_exps").then(|| format!("{layer}={device}"))
+    };
+    let last = load.requested.overrides.last().and_then(|o| experts(&o.value));
+    if last.is_some() && last == experts(&value) {
+        return;
+    }
     if load.requested.overrides.len() < LIST_MAX {
         load.requested.overrides.push(Seen { value, line: record.line });
     }

@@ -238,6 +238,7 @@ impl Flight {
             Kind::SlotShift => request.shifts += record.count.max(1),
             Kind::SlotTruncated => truncated(request, fields),
             Kind::SlotReleased => {
+                request.held_tokens = fields.number("tokens");
                 if flag(fields) {
                     request.truncated = Some(true);
                 } else {

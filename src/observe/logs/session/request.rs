@@ -25,6 +25,8 @@ pub struct Request {
     pub decode_tokens: Option<u64>,
     /// Generated tokens per second.
     pub decode_tokens_per_s: Option<f64>,
+    /// Tokens that its slot held when it ended: prompt, cached or not, and answer; where told.
+    pub held_tokens: Option<u64>,
     /// Time of sampling, where told.
     pub sampling_ns: Option<u64>,
     /// How often a graph could be used again, where told.
