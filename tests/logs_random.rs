@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use gpuwhy::advise::diagnose::{Facts, diagnose};
 use gpuwhy::observe::logs::{LogSession, Options, Parser, parse_bytes};
 use proptest::prelude::*;
 
@@ -54,6 +55,8 @@ fn checked(bytes: &[u8]) -> LogSession {
     assert!(shown <= counts.unknown);
     // An object is longer when it is written as a structured line.
     assert!(session.lines.bytes() <= 3 * bytes.len() + 64 * counts.lines as usize);
+    let said = diagnose(&Facts::of_log(&session));
+    assert!(said.findings.iter().all(|f| (0.0..=1.0).contains(&f.confidence)));
     session
 }
 
@@ -103,6 +106,43 @@ proptest! {
             bytes[at] = byte;
         }
         checked(&bytes);
+    }
+}
+
+/// Real logs with absurd numbers: rules reckon with what they are given.
+#[test]
+fn rules_bear_any_numbers() {
+    let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")];
+    let mut logs = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "log") {
+                logs.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    assert!(logs.len() > 200);
+    let numbers = ["0", "1", "99999", "4294967296", "9223372036854775807", "18446744073709551615"];
+    for log in &logs {
+        for (shift, only) in (0..numbers.len()).flat_map(|n| [(n, true), (n, false)]) {
+            let mut out = String::new();
+            let (mut in_number, mut count) = (false, shift);
+            for c in log.chars() {
+                if !c.is_ascii_digit() {
+                    in_number = false;
+                    out.push(c);
+                } else if !in_number {
+                    in_number = true;
+                    count += 1;
+                    // All the same, or one after the other.
+                    out.push_str(numbers[if only { shift } else { count % numbers.len() }]);
+                }
+            }
+            checked(out.as_bytes());
+        }
     }
 }
 

@@ -121,7 +121,7 @@ impl<'a> Facts<'a> {
         let Some(notice) = notices.clone().next() else { return self.oom_by_message() };
         let field = |name: &str| notices.clone().find_map(|n| n.fields.get(name)).cloned();
         let mib = field("mib").and_then(|m| m.parse::<f64>().ok()).map(|m| m * 1048576.0);
-        let bytes = field("bytes").and_then(|b| b.parse().ok()).or(mib.map(|b| b as u64));
+        let bytes = notices.clone().find_map(|n| n.number("bytes")).or(mib.map(|b| b as u64));
         let load = self.load_of(notice);
         let at_run_time = load.is_some_and(|l| match &l.load.outcome {
             LoadOutcome::Ready(at) => at.line < notice.first,

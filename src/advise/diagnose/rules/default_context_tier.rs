@@ -56,7 +56,7 @@ fn check(facts: &Facts) -> Verdict {
     let train = trained(&load).or_else(|| facts.loads().filter(same).find_map(|l| trained(&l)));
     let capped = |tier: u64| train.map_or(tier, |t| tier.min(t));
     let told = facts.notice("default-context-by-vram");
-    let told_ctx = told.and_then(|n| n.fields.get("ctx")?.parse::<u64>().ok());
+    let told_ctx = told.and_then(|n| n.number("ctx"));
     if let (Some(notice), Some(ctx)) = (told, told_ctx) {
         let found = capped(ctx) == each;
         return found

@@ -46,7 +46,7 @@ fn check(facts: &Facts) -> Verdict {
         .or_else(|| refused.map(|n| n.first))
         .or_else(|| messages.map(|n| n.first));
     let Some(line) = line else { return Verdict::Clear };
-    let number = |name: &str| refused.and_then(|n| n.fields.get(name)?.parse::<u64>().ok());
+    let number = |name: &str| refused.and_then(|n| n.number(name));
     let tokens = longest.map(|(sizes, _)| sizes).or_else(|| number("prompt").zip(number("ctx")));
     let cut_count = cut().count() as u64;
     let count = cut_count + refused.map_or(0, |n| n.count) + messages.map_or(0, |n| n.count);

@@ -44,7 +44,7 @@ fn check(facts: &Facts) -> Verdict {
     }
     if let Some(notice) = facts.notice("host-alloc-failed") {
         let mib = notice.fields.get("mib").and_then(|m| m.parse::<f64>().ok());
-        let bytes = notice.fields.get("bytes").and_then(|b| b.parse::<u64>().ok());
+        let bytes = notice.number("bytes");
         let bytes = bytes.or(mib.map(|m| (m * 1048576.0) as u64));
         return failed(facts, notice.first, bytes).into();
     }

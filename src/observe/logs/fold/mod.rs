@@ -16,6 +16,7 @@ mod memory;
 mod model;
 mod notices;
 mod requests;
+mod sane;
 mod settings;
 mod stage;
 mod store;
@@ -120,6 +121,7 @@ impl Fold {
         self.store.finish(&mut self.session);
         self.identity.finish(&mut self.session);
         devices::number(&mut self.session);
+        sane::without_absurd_numbers(&mut self.session);
         let wanted = self.session.lines_referred();
         self.session.lines.retain(&wanted);
         self.session

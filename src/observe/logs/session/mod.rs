@@ -93,6 +93,13 @@ pub struct Notice {
     pub loads_before: usize,
 }
 
+impl Notice {
+    /// A field as a whole number; one that no machine has is none.
+    pub fn number(&self, field: &str) -> Option<u64> {
+        self.fields.get(field)?.trim().parse().ok().filter(|n| *n < 1 << 44)
+    }
+}
+
 /// Everything that a log told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogSession {
