@@ -18,7 +18,7 @@ pub(crate) static RULE: Rule = Rule {
             load without any GPU device, or an Ollama whose list of libraries has none for a GPU. \
             \"no usable GPU found, --gpu-layers option will be ignored\" is printed on machines \
             without a GPU, too: it is a problem only next to a sign of a GPU, or of layers that \
-            were asked for. Next to a GPU that Ollama found, missing files are the more likely \
+            were asked for; so is \"BLAS = 0\", which builds to 2024 print. Next to a GPU that Ollama found, missing files are the more likely \
             cause: see gpu-backend-library-missing.",
         fix: "llama.cpp: a build with -DGGML_CUDA=ON (or GGML_HIP, GGML_VULKAN, GGML_SYCL, \
             GGML_METAL), or the release archive with cuda or vulkan in its name. \
@@ -56,6 +56,10 @@ fn check(facts: &Facts) -> Verdict {
     }
     let gpu_found = facts.gpus().next().is_some();
     if let Some(notice) = facts.notice("no-usable-gpu") {
+        return no_usable_gpu(facts, notice.first, gpu_found).into();
+    }
+    // To 2024 every backend for GPUs counted as a BLAS library.
+    if let Some(notice) = facts.notice("built-without-blas").filter(|_| !gpu_found) {
         return no_usable_gpu(facts, notice.first, gpu_found).into();
     }
     if let Some(list) = cpu_libraries_alone(facts) {
@@ -106,7 +110,7 @@ fn no_usable_gpu(facts: &Facts, line: LineId, gpu_found: bool) -> Finding {
     if gpu_found || asked || facts.gpu_error().is_some() {
         return found(facts, 0.8, line, "no GPU could be used");
     }
-    let title = "the option for GPU layers is ignored: this build finds no GPU that it can use";
+    let title = "this build finds no GPU that it can use; an option for GPU layers is ignored";
     Finding::benign(ID, 0.7, title)
         .because(
             "The program computes on the CPU. On a machine without a GPU that is as it should be. \

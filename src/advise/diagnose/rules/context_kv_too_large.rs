@@ -35,6 +35,9 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "context-kv-too-large";
 
 fn check(facts: &Facts) -> Verdict {
+    if let Some(finding) = vllm(facts) {
+        return finding.into();
+    }
     let oom = facts.gpu_oom().filter(|o| o.fatal && o.cause() == OomCause::Context);
     if let Some(oom) = oom {
         return failed(&oom).into();
@@ -78,6 +81,40 @@ fn partly(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
         .fix_all(room::smaller_context(load, sizes))
         .fix_all(room::smaller_kv(load, sizes))
         .fix_all(room::flash_attention(load).filter(|_| sizes.graph_grows))
+}
+
+/// vLLM does not start when its KV cache cannot hold one context of the longest kind.
+fn vllm(facts: &Facts) -> Option<Finding> {
+    let notice = facts.notice("vllm-context-too-long")?;
+    let field = |name: &str| notice.fields.get(name).map(String::as_str);
+    let asked = field("asked")?;
+    let fits = field("fits").and_then(|f| f.parse::<u64>().ok()).filter(|&f| f >= 16);
+    let room = match (fits, field("have")) {
+        (Some(fits), _) => format!("there is room for {fits} tokens"),
+        (None, Some(have)) => format!("there are {have} GiB for it"),
+        (None, None) => "there is not enough room".to_string(),
+    };
+    let title = format!("a context of {asked} does not fit the KV cache: {room}");
+    // Blocks of 16 tokens.
+    let length = fits.map_or_else(|| "8192".to_string(), |f| (f / 16 * 16).to_string());
+    let expected = "the server starts";
+    Some(
+        Finding::problem(ID, Impact::Failure, 0.95, title)
+            .because(
+                "vLLM reserves its KV cache from what weights and one batch leave of its share of the GPU, \
+                 and does not start when one sequence of the longest context would not fit.",
+            )
+            .seen(Evidence::line(notice.first))
+            .fix(Fix::flag("--max-model-len", length).why("the longest context that fits", expected))
+            .fix(Fix::flag("--gpu-memory-utilization", "0.95").why(
+                "a larger share of the GPU for the cache (0.9 by default)",
+                "a higher `GPU KV cache size`",
+            ))
+            .fix(
+                Fix::flag("--kv-cache-dtype", "fp8")
+                    .why("the cache takes half of what 16 bits take", "twice the tokens"),
+            ),
+    )
 }
 
 fn ctx_line(load: &LoadFacts) -> Option<Evidence> {

@@ -7,7 +7,7 @@ use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::base::units::Bytes;
-use crate::observe::logs::BufferKind;
+use crate::observe::logs::{BufferKind, Notice};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -42,6 +42,9 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "model-exceeds-vram";
 
 fn check(facts: &Facts) -> Verdict {
+    if let Some(finding) = vllm(facts) {
+        return finding.into();
+    }
     if let Some((load, short)) = facts.short_load()
         && let Some(share) = short.share_of_time(Cause::Weights)
     {
@@ -134,6 +137,57 @@ fn partly(load: &LoadFacts, short: &Shortfall, share: f64) -> Finding {
         .fix_all(room::experts_on_cpu(load))
         .fix_all(room::smaller_context(load, sizes))
         .fix_all(room::smaller_kv(load, sizes))
+}
+
+/// vLLM keeps to a share of the GPU; weights and the intermediate results of one batch come off it,
+/// and when nothing is left for the KV cache it ends.
+fn vllm(facts: &Facts) -> Option<Finding> {
+    let parts = facts.notice("vllm-memory-parts");
+    let number = |n: Option<&Notice>, name: &str| n?.fields.get(name)?.parse::<f64>().ok();
+    let none = number(parts, "kv").is_some_and(|kv| kv <= 0.0);
+    let refused = facts.notice("vllm-no-kv-memory");
+    let line = refused.or(parts.filter(|_| none))?.first;
+    let may_use = facts.notice("vllm-may-use");
+    let share = number(may_use, "share");
+    let told = number(parts, "weights").zip(number(parts, "peak")).zip(number(may_use, "use"));
+    let sum = told.map_or(String::new(), |((weights, peak), all)| {
+        format!(": weights take {weights:.1} GiB, a batch {peak:.1} GiB, of {all:.1} GiB")
+    });
+    let title = format!("vLLM has no memory left for the KV cache{sum}");
+    let finding = Finding::problem(ID, Impact::Failure, 0.9, title).because(
+        "vLLM takes a share of the GPU (--gpu-memory-utilization, 0.9 by default) less what others hold. \
+         Weights and the largest batch come off it first; what is left is the KV cache, and nothing is.",
+    );
+    let mut finding = finding
+        .seen(Evidence::line(line))
+        .seen_if(may_use.map(|n| Evidence::line(n.first)))
+        .seen_if(parts.map(|n| Evidence::line(n.first)));
+    if share.is_none_or(|s| s < 0.9) {
+        let kv = number(may_use, "total").zip(told).and_then(|(total, ((weights, peak), _))| {
+            let left = total * 0.95 - weights - peak - number(parts, "other").unwrap_or(0.0);
+            (left > 0.0)
+                .then(|| format!("{left:.1} GiB of KV cache, if nothing else is on the GPU"))
+        });
+        finding = finding.fix(
+            Fix::flag("--gpu-memory-utilization", "0.95")
+                .why("a larger share of the GPU", kv.unwrap_or_else(|| "a KV cache".to_string())),
+        );
+    }
+    Some(
+        finding
+            .fix(Fix::flag("--max-num-batched-tokens", "2048").why(
+                "the batch that is tried at the start, and its intermediate results, get smaller",
+                "a smaller `activation peak memory`",
+            ))
+            .fix(Fix::flag("--enforce-eager", "").why(
+                "CUDA graphs take memory of their own; without them decoding is slower",
+                "a KV cache",
+            ))
+            .fix(Fix::system("a smaller file", "AWQ, GPTQ or FP8 weights of the model").why(
+                "weights of 4 bits take about a third of those of 16",
+                "`Available KV cache memory` above zero",
+            )),
+    )
 }
 
 fn weights_on_cpu(load: &LoadFacts) -> Option<Evidence> {

@@ -15,7 +15,7 @@ pub(crate) static RULE: Rule = Rule {
         evidence: "A message about an unknown or ignored parameter whose name speaks of GPU \
             layers: Ollama's \"invalid option provided\", LangChain's \"is not default \
             parameter\", \"unexpected keyword argument\" of Python, or \"invalid argument\" of \
-            llama.cpp.",
+            llama.cpp; or a call that was pasted along, next to a load without layers on the GPU.",
         fix: "The names are: `num_gpu` for Ollama (layers, in spite of the name), `-ngl` or \
             `--n-gpu-layers` for llama.cpp, `n_gpu_layers` for llama-cpp-python and LangChain, \
             `gpu_layers` for ctransformers.",
@@ -39,7 +39,7 @@ fn check(facts: &Facts) -> Verdict {
         let name = notice.fields.get("name").or_else(|| notice.fields.get("argument"))?;
         speaks_of_layers(name).then_some((notice, name.as_str()))
     });
-    let Some((notice, name)) = found else { return Verdict::Clear };
+    let Some((notice, name)) = found else { return in_the_call(facts).into() };
     let (right, fix) = match notice.id.as_str() {
         "invalid-option" => ("num_gpu", Fix::option("num_gpu", "99")),
         "unknown-argument" => ("--n-gpu-layers (-ngl)", Fix::flag("-ngl", "99")),
@@ -69,6 +69,30 @@ fn check(facts: &Facts) -> Verdict {
     .seen_if(facts.cpu_only_load().map(|l| Evidence::line(l.weights_line())))
     .fix(fix.why("this name is known", "the line `offloaded N/N layers to GPU`"))
     .into()
+}
+
+/// A person's own call, pasted along with a log in which no layer is on the GPU.
+fn in_the_call(facts: &Facts) -> Option<Finding> {
+    const RIGHT: [&str; 3] = ["n_gpu_layers", "gpu_layers", "num_gpu_layers"];
+    let notice = facts.notice("binding-argument")?;
+    let name = notice.fields.get("name").filter(|n| !RIGHT.contains(&n.as_str()))?;
+    let load = facts.cpu_only_load()?;
+    let title =
+        format!("{name} is no parameter of the binding, so it sets no GPU layers: n_gpu_layers");
+    let why = format!(
+        "The call names {name}. Bindings keep arguments that they do not know for later, or drop them, and \
+         go on with their default: no layers on the GPU."
+    );
+    Some(
+        Finding::problem(ID, Impact::NoGpu, 0.96, title)
+            .because(why)
+            .seen(Evidence::line(notice.first))
+            .seen(Evidence::line(load.weights_line()))
+            .fix(
+                Fix::system("use the name", "n_gpu_layers=-1")
+                    .why("this name is known", "the line `offloaded N/N layers to GPU`"),
+            ),
+    )
 }
 
 /// Whether a name is one that people use for GPU layers.

@@ -5,7 +5,7 @@ use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::base::units::Bytes;
-use crate::observe::logs::{LibraryKind, LineId, LoadOutcome};
+use crate::observe::logs::{Device, LibraryKind, LineId, LoadOutcome};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -31,7 +31,7 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "vram-used-by-other-process";
 
 fn check(facts: &Facts) -> Verdict {
-    let Some((load, short)) = facts.short_load() else { return Verdict::Clear };
+    let Some((load, short)) = facts.short_load() else { return at_discovery(facts).into() };
     if let Some(share) = short.share_of_time(Cause::Others) {
         return told(&load, &short, share).into();
     }
@@ -40,6 +40,43 @@ fn check(facts: &Facts) -> Verdict {
     }
     let most = short.sizes.free_bytes.iter().copied().max().unwrap_or(0);
     guessed(&load, &short, most).into()
+}
+
+/// Much memory of a GPU in use in a log without any load: whoever loads a model now finds it taken.
+fn at_discovery(facts: &Facts) -> Option<Finding> {
+    const MUCH_BYTES: u64 = 4 << 30;
+    if facts.log.loads.iter().any(|l| l.layers.is_some() || l.estimate.is_some())
+        || !discrete(facts)
+    {
+        return None;
+    }
+    let held = |d: &Device| Some(d.total_bytes?.saturating_sub(d.free_bytes?));
+    let device = facts.gpus().max_by_key(|d| held(d))?;
+    let (held, total) = (held(device)?, device.total_bytes?);
+    if held < MUCH_BYTES || held < total / 4 {
+        return None;
+    }
+    let title = format!(
+        "{} of {} of GPU memory were in use when the server looked, with no model loaded in this log",
+        Bytes(held),
+        Bytes(total)
+    );
+    Some(
+        Finding::problem(ID, Impact::Risk, 0.7, title)
+            .because(
+                "Layers are placed by what is free when a model is loaded. What another program, another \
+                 server or an earlier start of this one holds is missing then, and layers that do not fit \
+                 run on the CPU. The load itself is not in this log.",
+            )
+            .seen(Evidence::line(device.line))
+            .fix(
+                Fix::system(
+                    "see who holds it",
+                    "nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv",
+                )
+                .why("it lists the programs on the GPU", "the program that holds the memory"),
+            ),
+    )
 }
 
 fn discrete(facts: &Facts) -> bool {

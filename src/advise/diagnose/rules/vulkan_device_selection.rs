@@ -32,7 +32,8 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "vulkan-device-selection";
 
 fn check(facts: &Facts) -> Verdict {
-    if let Some(finding) = wrong_device(facts).or_else(|| wrong_index(facts)) {
+    let wrong = wrong_device(facts).or_else(|| wrong_index(facts)).or_else(|| swapped(facts));
+    if let Some(finding) = wrong {
         return finding.into();
     }
     if facts.ran_on_gpu() || facts.gpus().next().is_some() {
@@ -92,6 +93,37 @@ fn wrong_device(facts: &Facts) -> Option<Finding> {
         ),
         _ => finding,
     })
+}
+
+/// A discrete GPU, by its name, that is left out as an integrated one while Vulkan uses another.
+fn swapped(facts: &Facts) -> Option<Finding> {
+    const DISCRETE: [&str; 7] =
+        ["GeForce", "RTX", "GTX", "Quadro", "Tesla", "Radeon RX", "Radeon Pro"];
+    let notice = facts.notice("igpu-dropped")?;
+    let name =
+        notice.fields.get("description").filter(|d| DISCRETE.iter().any(|w| d.contains(w)))?;
+    let other = facts.gpus().find(|d| d.library == Some(LibraryKind::Vulkan))?;
+    let used = other.description.as_deref().unwrap_or("another GPU");
+    let title = format!("{name} is left out as if it were integrated, and {used} is used");
+    let why = "On some systems Vulkan tells the server the wrong kind of device, or devices in another \
+        order than the system does. The discrete GPU is then dropped, and models lie in main memory on \
+        the integrated one.";
+    Some(
+        Finding::problem(ID, Impact::Slower(0.8), 0.85, title)
+            .because(why)
+            .seen(Evidence::line(notice.first))
+            .seen(Evidence::line(other.line))
+            .fix(fix_env(facts.version(), "OLLAMA_VULKAN", "0").why(
+                "the discrete GPU has a library of its own",
+                "`inference compute` names it alone",
+            ))
+            .fix(
+                fix_env(facts.version(), "GGML_VK_VISIBLE_DEVICES", "1").why(
+                    "or the number of the discrete GPU in Vulkan's list",
+                    "one device is listed",
+                ),
+            ),
+    )
 }
 
 fn wrong_index(facts: &Facts) -> Option<Finding> {

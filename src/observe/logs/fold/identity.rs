@@ -55,7 +55,12 @@ impl Identity {
             K::Access | K::ServerConfig | K::EarlyEstimate | K::Libraries => self.ollama = true,
             K::Estimate | K::EarlyRequired => self.a = true,
             K::LoadPlan | K::LoadRequest | K::MemoryTree | K::EngineModel => self.b = true,
-            K::VllmEngine | K::VllmKvCache | K::VllmThroughput | K::VllmVersion => self.vllm = true,
+            K::VllmEngine
+            | K::VllmKvCache
+            | K::VllmThroughput
+            | K::VllmVersion
+            | K::VllmWeights => self.vllm = true,
+            K::Notice if record.pattern.id.starts_with("vllm-") => self.vllm = true,
             K::GpuwhyVersion => self.gpuwhy = true,
             K::CliStart => self.llama_cpp = true,
             K::TimingDecode | K::TimingPrompt => self.llama_cpp |= tool_timing(record.text),
