@@ -15,6 +15,7 @@ mod remedy;
 mod room;
 mod rule;
 mod rules;
+mod settle;
 
 pub use changes::{Change, changes};
 pub use facts::{

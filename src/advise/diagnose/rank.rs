@@ -14,7 +14,8 @@ pub struct Diagnosis {
     pub consequences: Vec<(Finding, &'static str)>,
     /// What looks like a problem and is none.
     pub benign: Vec<Finding>,
-    /// Questions that the facts leave open, by rule.
+    /// Questions that the facts leave open, by rule, each thing to do once; none that a finding has
+    /// answered.
     pub open: Vec<(&'static str, NeedMore)>,
     /// Rules that found nothing.
     pub clear: Vec<&'static str>,
@@ -28,15 +29,23 @@ pub fn diagnose(facts: &Facts) -> Diagnosis {
 fn diagnose_with(rules: &'static [&'static Rule], facts: &Facts) -> Diagnosis {
     let mut all = Diagnosis::default();
     let mut found: Vec<(&Rule, Finding)> = Vec::new();
+    let mut open: Vec<(&Rule, NeedMore)> = Vec::new();
     for rule in rules {
         match (rule.check)(facts) {
             Verdict::Found(finding) => found.push((rule, without_idle_fixes(facts, *finding))),
             Verdict::Clear => all.clear.push(rule.id),
-            Verdict::NeedMore(need) => all.open.push((rule.id, need)),
+            Verdict::NeedMore(need) => open.push((rule, need)),
         }
     }
     let problems: Vec<&'static str> =
         found.iter().filter(|(_, f)| f.kind == Kind::Problem).map(|(r, _)| r.id).collect();
+    for (rule, need) in open {
+        let answered = rule.follows_from.iter().any(|c| problems.contains(c));
+        let asked = all.open.iter().any(|(_, n)| n.settle_by == need.settle_by);
+        if !answered && !asked {
+            all.open.push((rule.id, need));
+        }
+    }
     for (rule, finding) in found {
         let cause = rule.follows_from.iter().find(|c| problems.contains(c));
         match (finding.kind, cause) {
@@ -114,6 +123,44 @@ mod tests {
                 assert!(RULES.iter().any(|r| r.id == *cause), "{}: no rule {cause}", rule.id);
             }
         }
+    }
+
+    /// Questions come once, and not beside their answer.
+    #[test]
+    fn open_questions_are_those_that_matter() {
+        fn asks(_: &Facts) -> Verdict {
+            Verdict::need("what it is", "look")
+        }
+        fn finds(_: &Facts) -> Verdict {
+            Finding::problem("cause", Impact::Risk, 0.5, "title").into()
+        }
+        const DOC: crate::advise::diagnose::Doc = crate::advise::diagnose::Doc {
+            detects: "",
+            costs: "",
+            evidence: "",
+            fix: "",
+            example: "",
+        };
+        const fn rule(
+            id: &'static str,
+            follows_from: &'static [&'static str],
+            check: fn(&Facts) -> Verdict,
+        ) -> Rule {
+            Rule { id, title: "", doc: DOC, follows_from, check }
+        }
+        static FIRST: Rule = rule("first", &[], asks);
+        static SECOND: Rule = rule("second", &[], asks);
+        static ANSWERED: Rule = rule("answered", &["cause"], asks);
+        static CAUSE: Rule = rule("cause", &[], finds);
+        static ALL: [&Rule; 4] = [&ANSWERED, &FIRST, &SECOND, &CAUSE];
+        static ALONE: [&Rule; 1] = [&ANSWERED];
+        let log = LogSession::default();
+        let facts = Facts::of_log(&log);
+        let open = |rules: &'static [&'static Rule]| -> Vec<&'static str> {
+            diagnose_with(rules, &facts).open.iter().map(|(id, _)| *id).collect()
+        };
+        assert_eq!(open(&ALL), ["first"]);
+        assert_eq!(open(&ALONE), ["answered"]);
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub struct Sizes {
     pub output_bytes: u64,
     /// The KV cache at the load's context.
     pub kv_bytes: u64,
+    /// The part of it that does not grow with the context, of layers with a sliding window, and the
+    /// cells from which on it does not.
+    pub kv_window_bytes_cells: (u64, u64),
     /// The compute buffer of one GPU at the load's context, when everything is on GPUs.
     pub graph_bytes: u64,
     /// What the server planned for it, where that was more (a partly offloaded graph).
@@ -91,7 +94,15 @@ impl Sizes {
 
     /// The KV cache under other conditions.
     pub fn kv_if(&self, what: &WhatIf) -> u64 {
-        (self.kv_bytes as f64 * what.ctx_share * what.kv_share) as u64
+        let (window, cells) = self.kv_window_bytes_cells;
+        let grows = self.kv_bytes.saturating_sub(window) as f64;
+        let ctx = self.ctx.unwrap_or(cells);
+        // A context that is shorter than the window needs less of it.
+        let filled = match cells.min(ctx) {
+            0 => 1.0,
+            full => (ctx as f64 * what.ctx_share / full as f64).min(1.0),
+        };
+        ((grows * what.ctx_share + window as f64 * filled) * what.kv_share) as u64
     }
 
     /// The compute buffer of one GPU under other conditions.
@@ -252,6 +263,7 @@ impl LoadFacts<'_> {
             weights_bytes,
             output_bytes: output_bytes.min(weights_bytes),
             kv_bytes: self.kv_bytes(),
+            kv_window_bytes_cells: self.kv_window(),
             graph_bytes,
             graph_planned_bytes,
             ctx: self.ctx(),
@@ -318,6 +330,12 @@ impl LoadFacts<'_> {
             .unwrap_or(0)
     }
 
+    /// What [`Sizes::kv_window_bytes_cells`] says, where the log tells it; `(0, 0)` otherwise.
+    fn kv_window(&self) -> (u64, u64) {
+        let kv = self.load.kv.as_ref();
+        kv.and_then(|k| k.window_bytes_cells).unwrap_or((0, 0))
+    }
+
     /// The KV cache from the model's shape: for every layer and cell the key and value heads of two
     /// bytes per element.
     fn kv_by_shape(&self) -> Option<u64> {
@@ -374,5 +392,35 @@ impl LoadFacts<'_> {
         let devices = &self.log.devices;
         let totals: Vec<u64> = devices.iter().filter_map(|d| d.total_bytes).collect();
         if totals.len() == devices.len() { totals } else { Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Facts;
+    use super::*;
+    use crate::observe::logs::parse_bytes;
+
+    /// The cache of layers with a sliding window stays as it is until the context is shorter than it.
+    #[test]
+    fn a_sliding_window_does_not_grow_with_the_context() {
+        let log = parse_bytes(
+            b"load_tensors: offloaded 31/31 layers to GPU\n\
+              load_tensors:        CUDA0 model buffer size =  4000.00 MiB\n\
+              llama_context: n_ctx         = 8192\n\
+              llama_kv_cache_iswa: creating non-SWA KV cache, size = 8192 cells\n\
+              llama_kv_cache: size =  320.00 MiB (  8192 cells,   5 layers,  1/1 seqs), K (f16):  160.00 MiB, V (f16):  160.00 MiB\n\
+              llama_kv_cache_iswa: creating     SWA KV cache, size = 2048 cells\n\
+              llama_kv_cache: size =  400.00 MiB (  2048 cells,  25 layers,  1/1 seqs), K (f16):  200.00 MiB, V (f16):  200.00 MiB\n",
+        );
+        let sizes = Facts::of_log(&log).last_load().unwrap().sizes().unwrap();
+        let mib = |ctx: f64, kv_share: f64| {
+            let ctx_share = ctx / 8192.0;
+            sizes.kv_if(&WhatIf { ctx_share, kv_share, ..sizes.as_is() }) >> 20
+        };
+        assert_eq!(mib(8192.0, 1.0), 720);
+        assert_eq!(mib(4096.0, 1.0), 160 + 400);
+        assert_eq!(mib(1024.0, 1.0), 40 + 200);
+        assert_eq!(mib(16384.0, 0.5), 320 + 200);
     }
 }

@@ -59,18 +59,13 @@ fn check(facts: &Facts) -> Verdict {
         return found(facts, confidence, Evidence::line(notice.first), amd).into();
     }
     let Some(line) = facts.no_gpu_line() else { return Verdict::Clear };
-    // Paths of an installed service; inside another system they say little about where it runs.
-    let linux = facts.runs_on("linux") != Some(false);
-    if facts.gpu_error().is_some() || (host == Host::Native && !linux) {
+    // An installed service: whether its machine has a GPU is the question of no-gpu-found.
+    if facts.gpu_error().is_some() || host == Host::Native {
         return Verdict::Clear;
     }
     // Nothing tells a container from a machine without a driver; who asks has a GPU, and the
     // image is the most common way to run the engine without a driver in sight.
-    let confidence = match host {
-        Host::Container => 0.8,
-        Host::Unknown => 0.5,
-        Host::Native => 0.25,
-    };
+    let confidence = if host == Host::Container { 0.8 } else { 0.5 };
     found(facts, confidence, Evidence::line(line), false).into()
 }
 

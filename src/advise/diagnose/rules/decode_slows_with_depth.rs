@@ -1,6 +1,6 @@
 //! `decode-slows-with-depth`: generation becomes slower as requests grow longer.
 
-use crate::advise::diagnose::facts::{DepthLine, Facts, LoadFacts};
+use crate::advise::diagnose::facts::{DepthLine, Facts, LoadFacts, WhatIf};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
@@ -97,13 +97,14 @@ fn explanation(line: &DepthLine, slower: f64, load: Option<&LoadFacts>) -> Strin
     let kv = load.and_then(|l| {
         let sizes = l.sizes()?;
         let ctx = sizes.ctx.filter(|c| *c > 0)?;
-        Some((sizes.kv_bytes as f64 / ctx as f64 * line.ends[1].0, sizes.weights_bytes))
+        let ctx_share = line.ends[1].0 / ctx as f64;
+        Some((sizes.kv_if(&WhatIf { ctx_share, ..sizes.as_is() }), sizes.weights_bytes))
     });
     let read = match kv {
-        Some((kv, weights)) if kv >= 1.0 => format!(
+        Some((kv, weights)) if kv > 0 => format!(
             " At {:.0} tokens that is {} of keys and values next to {} of weights.",
             line.ends[1].0,
-            Bytes(kv as u64),
+            Bytes(kv),
             Bytes(weights)
         ),
         _ => String::new(),

@@ -3,6 +3,7 @@
 use crate::advise::diagnose::facts::Facts;
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::advise::diagnose::settle;
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -21,7 +22,15 @@ pub(crate) static RULE: Rule = Rule {
             dust, fan curve. Power brake: cables and power supply.",
         example: "        SW Power Cap                      : Active",
     },
-    follows_from: &[],
+    follows_from: &[
+        "windows-shared-memory-spill",
+        "decode-slows-with-depth",
+        "sampling-dominates",
+        "kv-cache-on-cpu",
+        "kv-quant-attention-on-cpu",
+        "op-unsupported-on-backend",
+        "batch-too-small",
+    ],
     check,
 };
 
@@ -37,7 +46,9 @@ fn check(facts: &Facts) -> Verdict {
         ("gpu-sw-power-cap", "its power limit", 0.15, 0.6),
     ];
     let found = reasons.iter().find_map(|r| Some((facts.notice(r.0)?, r.1, r.2, r.3)));
-    let Some((notice, reason, share, confidence)) = found else { return Verdict::Clear };
+    let Some((notice, reason, share, confidence)) = found else {
+        return slow_without_reason(facts);
+    };
     let power = notice.id == "gpu-sw-power-cap";
     let why = if power {
         "The driver keeps the card within its power limit by lowering the clocks. Under full load \
@@ -73,3 +84,33 @@ fn check(facts: &Facts) -> Verdict {
     )
     .into()
 }
+
+/// Generation far below what the GPU's memory allows, although all of the model is there and the graph
+/// is whole: the state of the GPU is one of the reasons, and only the driver tells it.
+fn slow_without_reason(facts: &Facts) -> Verdict {
+    let Some(load) = facts.last_load() else { return Verdict::Clear };
+    let Some(speed) = load.memory_speed_used().filter(|s| s.share() < SLOW_SHARE) else {
+        return Verdict::Clear;
+    };
+    let splits = load.load.graph.and_then(|g| g.splits_decode.max(g.splits_prompt));
+    let whole = splits.zip(load.splits_expected()).is_none_or(|(is, normal)| is <= normal + 4);
+    // Small models wait for launches; and answers at the same time share the speed.
+    let small = speed.weights_bytes < 1 << 30;
+    if !whole || small || load.parallel() > 1 {
+        return Verdict::Clear;
+    }
+    Verdict::need(
+        format!(
+            "why generation reaches only {:.0} % of what the GPU's memory allows ({:.1} of {:.1} tokens/s) \
+             with all layers there: low clocks, heat, another program on the GPU, or memory that the \
+             driver moved",
+            100.0 * speed.share(),
+            speed.tokens_per_s,
+            speed.tokens_per_s_max
+        ),
+        settle::gpu_state(facts),
+    )
+}
+
+/// A whole model reaches more than this of its memory's speed on any GPU in good order.
+const SLOW_SHARE: f64 = 0.25;

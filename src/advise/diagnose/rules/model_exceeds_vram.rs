@@ -6,8 +6,9 @@ use crate::advise::diagnose::facts::{
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::advise::diagnose::settle;
 use crate::base::units::Bytes;
-use crate::observe::logs::{BufferKind, Notice};
+use crate::observe::logs::{BufferKind, Engine, Notice};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -57,8 +58,23 @@ fn check(facts: &Facts) -> Verdict {
     }
     match facts.last_load().and_then(|load| Some((load, without_sizes(&load)?))) {
         Some((load, share)) => layers_alone(&load, share).into(),
-        None => Verdict::Clear,
+        None => placement_unknown(facts).unwrap_or(Verdict::Clear),
     }
+}
+
+/// Something was computed, and no line tells where.
+fn placement_unknown(facts: &Facts) -> Option<Verdict> {
+    let computed = facts.log.requests.all.count > 0 || facts.loads().next().is_some();
+    let told = facts.loads().any(|l| l.share().is_some() || l.on_gpu().is_some());
+    let failed = facts.loads().any(|l| l.failure().is_some()) || facts.gpu_oom().is_some();
+    let other = matches!(facts.log.engine, Engine::Vllm | Engine::Unknown);
+    if !computed || told || failed || other || facts.no_gpu_line().is_some() {
+        return None;
+    }
+    Some(Verdict::need(
+        "whether layers are on the CPU: the log has no line about where the weights went",
+        settle::load_lines(facts),
+    ))
 }
 
 /// Layers on the CPU in a part of a log that tells no size.

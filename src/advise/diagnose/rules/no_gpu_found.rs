@@ -3,6 +3,8 @@
 use crate::advise::diagnose::facts::{Facts, Host};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::advise::diagnose::settle;
+use crate::observe::logs::LineId;
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -13,8 +15,10 @@ pub(crate) static RULE: Rule = Rule {
             finds none.",
         costs: "Everything runs on the CPU.",
         evidence: "The server says that it computes on the CPU, no message says why, and paths \
-            show that it does not run in a container. On a machine without a GPU this is as it \
-            should be.",
+            show that it does not run in a container. That is a finding when something shows that a \
+            GPU is meant: a driver's library that lists no device, or a setting that is for GPUs. \
+            Without any of that the log does not tell whether the machine has a GPU, and on one \
+            that has none all is as it should be: the report asks.",
         fix: "See whether the driver works at all (`nvidia-smi`, `rocminfo`, `vulkaninfo \
             --summary`); install it where it does not. NVIDIA: the proprietary or open NVIDIA \
             driver, not nouveau. AMD: ROCm supports some cards only; others work with Vulkan.",
@@ -49,17 +53,18 @@ fn check(facts: &Facts) -> Verdict {
     if told {
         return Verdict::Clear;
     }
-    // Apple's GPUs are always there when the machine has one that can be used.
-    let windows = facts.runs_on("windows") == Some(true);
-    let look = if windows {
-        "nvidia-smi    # AMD: the Adrenalin driver must be installed"
-    } else {
-        "nvidia-smi; rocminfo | grep gfx; lspci -k | grep -A3 -iE 'vga|3d'"
-    };
+    let meant = meant_for_gpu(facts);
+    if no_device.is_none() && meant.is_none() {
+        return Verdict::need(
+            "whether this machine has a GPU: the server looked, met no error, found none, and computes on \
+             the CPU, which is right on a machine without one",
+            settle::look_for_gpu(facts),
+        );
+    }
     Finding::problem(
         ID,
         Impact::NoGpu,
-        if no_device.is_some() { 0.7 } else { 0.5 },
+        if no_device.is_some() { 0.7 } else { 0.6 },
         "no GPU was found on this machine, so everything runs on the CPU",
     )
     .because(
@@ -70,11 +75,37 @@ fn check(facts: &Facts) -> Verdict {
     )
     .seen(Evidence::line(line))
     .seen_if(no_device.map(|n| Evidence::line(n.first)))
-    .fix(Fix::system("see whether the driver works", look).why(
+    .seen_if(
+        meant.map(|(name, line)| Evidence::said(line, format!("{name} is set, which is for GPUs"))),
+    )
+    .fix(Fix::system("see whether the driver works", settle::look_for_gpu(facts)).why(
         "what these tools do not see, the engine cannot use",
         "the GPU is listed; then restart the engine",
     ))
     .into()
+}
+
+/// A setting that somebody made for a GPU.
+fn meant_for_gpu(facts: &Facts) -> Option<(&'static str, LineId)> {
+    const FOR_GPUS: &[&str] = &[
+        "CUDA_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "ROCR_VISIBLE_DEVICES",
+        "GPU_DEVICE_ORDINAL",
+        "GGML_VK_VISIBLE_DEVICES",
+        "HSA_OVERRIDE_GFX_VERSION",
+    ];
+    const SWITCHES: &[&str] = &["OLLAMA_SCHED_SPREAD", "OLLAMA_INTEL_GPU"];
+    let named = FOR_GPUS.iter().find_map(|n| Some((*n, facts.setting(n)?.line)));
+    let switched = || {
+        let mut on = SWITCHES.iter().filter(|n| facts.setting_switch(n) == Some(true));
+        on.find_map(|n| Some((*n, facts.setting(n)?.line)))
+    };
+    named.or_else(switched).or_else(|| {
+        let asked = facts.loads().filter_map(|l| l.load.estimate.as_ref());
+        let asked = asked.filter(|e| e.layers_requested.is_some_and(|n| n > 0));
+        asked.map(|e| ("num_gpu", e.line)).next()
+    })
 }
 
 /// A server whose model lies on the CPU, in a log that lacks the start: there it says which GPUs it

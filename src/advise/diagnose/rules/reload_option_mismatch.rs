@@ -48,7 +48,8 @@ fn check(facts: &Facts) -> Verdict {
         }
     }
     let Some((before, after, differ)) = changes.first() else {
-        return said_by_server(facts).into();
+        let said = said_by_server(facts).map(Verdict::from);
+        return said.or_else(|| reload_unexplained(facts, &loads)).unwrap_or(Verdict::Clear);
     };
     let seconds: f64 = changes.iter().filter_map(|(_, l, _)| load_seconds(l)).sum();
     let cost = if seconds > 0.0 { format!(", {seconds:.1} s in all") } else { String::new() };
@@ -91,6 +92,31 @@ fn check(facts: &Facts) -> Verdict {
             ),
         )
         .into()
+}
+
+/// The same model was loaded again with the same options, sooner than the time for which it is kept
+/// by default: only the debug log says why.
+fn reload_unexplained(facts: &Facts, loads: &[&Load]) -> Option<Verdict> {
+    const KEPT_NS: i64 = 270 * 1_000_000_000;
+    let again = |pair: &&[&Load]| {
+        let (before, after) = (pair[0], pair[1]);
+        let failed = matches!(before.outcome, LoadOutcome::Failed(_));
+        let soon =
+            before.at_ns.zip(after.at_ns).is_some_and(|(a, b)| (1..KEPT_NS).contains(&(b - a)));
+        before.model.path.is_some() && before.model.path == after.model.path && soon && !failed
+    };
+    let times = loads.windows(2).filter(again).count();
+    let kept_short = facts.setting("OLLAMA_KEEP_ALIVE").is_some_and(|s| s.value != "5m0s");
+    if !facts.is_ollama() || times < 2 || kept_short || facts.notice("model-evicted").is_some() {
+        return None;
+    }
+    Some(Verdict::need(
+        format!(
+            "why the same model was loaded again {times} times within minutes: by options that differ \
+             and that the log does not show, or by requests with a short keep_alive"
+        ),
+        "OLLAMA_DEBUG=1 for the server: `reloading` or `runner expired` in the log then tells which",
+    ))
 }
 
 /// The server says that it loads a model anew for a request, without saying what differs.

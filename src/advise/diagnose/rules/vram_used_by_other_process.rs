@@ -4,6 +4,7 @@ use crate::advise::diagnose::facts::{Cause, Facts, LoadFacts, Shortfall};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::advise::diagnose::settle;
 use crate::base::units::Bytes;
 use crate::observe::logs::{Device, LibraryKind, LineId, LoadOutcome};
 
@@ -36,7 +37,8 @@ fn check(facts: &Facts) -> Verdict {
         return told(&load, &short, share).into();
     }
     if !short.free_suspicious() || !discrete(facts) {
-        return Verdict::Clear;
+        let asks = !short.free_known && discrete(facts) && short.by_weights < short.missing;
+        return if asks { free_unknown(facts, &short) } else { Verdict::Clear };
     }
     let most = short.sizes.free_bytes.iter().copied().max().unwrap_or(0);
     guessed(&load, &short, most).into()
@@ -76,6 +78,17 @@ fn at_discovery(facts: &Facts) -> Option<Finding> {
                 )
                 .why("it lists the programs on the GPU", "the program that holds the memory"),
             ),
+    )
+}
+
+fn free_unknown(facts: &Facts, short: &Shortfall) -> Verdict {
+    Verdict::need(
+        format!(
+            "how much memory of the GPU was free when the model was loaded: {} are missing on it, and \
+             something else may hold what they need",
+            room::layers(short.missing)
+        ),
+        settle::gpu_memory(facts),
     )
 }
 

@@ -46,9 +46,24 @@ fn check(facts: &Facts) -> Verdict {
         return Verdict::Clear;
     }
     let Some((load, filled)) = facts.loads().rev().find_map(|l| Some((l, filled(&l)?))) else {
-        return Verdict::Clear;
+        return spill_suspected(facts).unwrap_or(Verdict::Clear);
     };
     finding(facts, &load, &filled).into()
+}
+
+/// On Windows, a model that is wholly on the GPU and far slower than it should be.
+fn spill_suspected(facts: &Facts) -> Option<Verdict> {
+    let load = facts.last_load().filter(|_| facts.runs_on("windows") == Some(true))?;
+    let speed = load.memory_speed_used().filter(|s| s.share() < 0.25)?;
+    Some(Verdict::need(
+        format!(
+            "whether the driver moved memory of the GPU to main memory: all layers are on the GPU, and \
+             {:.1} tokens/s are {:.0} % of what its memory allows",
+            speed.tokens_per_s,
+            100.0 * speed.share()
+        ),
+        "Task Manager, Performance, GPU: \"Shared GPU memory\" grows when the model is loaded",
+    ))
 }
 
 struct Filled {

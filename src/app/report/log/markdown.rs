@@ -27,8 +27,9 @@ pub fn log_markdown(report: &LogReport) -> String {
     list(&mut out, "Normal, though it may look wrong", prose::benign(report));
     if !report.open.is_empty() {
         let _ = writeln!(out, "\n### The log does not tell\n");
-        for open in &report.open {
-            let _ = writeln!(out, "- `{}`: {}; {}", open.rule, open.missing, open.settle_by);
+        for open in report.open.iter().take(prose::OPEN_SHOWN) {
+            let (missing, settle) = (&open.missing, &open.settle_by);
+            let _ = writeln!(out, "- `{}`: {missing}. To settle it: {settle}", open.rule);
         }
     }
     let loads = prose::loads(report);

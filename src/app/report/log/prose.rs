@@ -14,12 +14,25 @@ pub(super) fn verdict(report: &LogReport) -> String {
     match (report.verdict, cause) {
         (Verdict::Problem, Some(cause)) => format!("problem: {}", cause.title),
         (Verdict::Problem, None) => "problem".to_string(),
+        (Verdict::Benign, _) if !report.open.is_empty() => {
+            "nothing is wrong that this log can show, but it leaves something open (see below)"
+                .to_string()
+        }
         (Verdict::Benign, _) => "nothing is wrong that this log can show".to_string(),
         (Verdict::Unknown, _) => {
             "this log does not tell: it shows no load of a model that a rule could judge"
                 .to_string()
         }
     }
+}
+
+/// Open questions that are printed; the document has all.
+pub(super) const OPEN_SHOWN: usize = 3;
+
+/// How many questions are not printed.
+pub(super) fn open_not_shown(report: &LogReport) -> Option<String> {
+    let more = report.open.len().checked_sub(OPEN_SHOWN).filter(|n| *n > 0)?;
+    Some(format!("… and {more} more (--format json lists them)"))
 }
 
 /// Which engine, version and machine.

@@ -39,9 +39,17 @@ pub fn log_text(report: &LogReport, style: Style) -> String {
     list(&mut out, "normal, though it may look wrong", prose::benign(report), style);
     if !report.open.is_empty() {
         let _ = writeln!(out, "\n{}", style.bold("the log does not tell"));
-        for open in &report.open {
-            let sentence = format!("{}: {}; {}", open.rule, open.missing, open.settle_by);
-            let _ = writeln!(out, "  {}", wrap(&sentence, "    "));
+        for open in report.open.iter().take(prose::OPEN_SHOWN) {
+            let _ =
+                writeln!(out, "  {}", wrap(&format!("{}: {}", open.rule, open.missing), "    "));
+            let _ = writeln!(
+                out,
+                "    {}",
+                wrap(&format!("to settle it: {}", open.settle_by), "      ")
+            );
+        }
+        if let Some(more) = prose::open_not_shown(report) {
+            let _ = writeln!(out, "  {more}");
         }
     }
     let loads = prose::loads(report);

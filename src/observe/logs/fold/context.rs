@@ -31,6 +31,7 @@ pub(super) fn apply(open: &mut Open, record: &Record<'_>) {
                 type_k: fields.get("type_k").map(kept),
                 type_v: fields.get("type_v").map(kept),
                 line: record.line,
+                ..KvCache::default()
             };
             if open.contexts <= 1 {
                 add_kv(&mut open.load, kv);

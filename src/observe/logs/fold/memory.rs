@@ -381,7 +381,8 @@ fn breakdown(load: &mut Load, record: &Record<'_>) {
 pub(super) fn add_kv(load: &mut Load, kv: KvCache) {
     load.kv = Some(match load.kv.take() {
         Some(known) if known.bytes.is_some() && kv.bytes.is_some() => KvCache {
-            bytes: known.bytes.zip(kv.bytes).map(|(a, b)| a + b),
+            bytes: known.bytes.zip(kv.bytes).map(|(a, b)| a.saturating_add(b)),
+            window_bytes_cells: known.window_bytes_cells.or_else(|| smaller(&known, &kv)),
             cells: known.cells.max(kv.cells),
             layers: known.layers.zip(kv.layers).map(|(a, b)| a + b).or(kv.layers),
             ..kv
@@ -389,6 +390,7 @@ pub(super) fn add_kv(load: &mut Load, kv: KvCache) {
         Some(known) => KvCache {
             bytes: kv.bytes.or(known.bytes),
             cells: kv.cells.or(known.cells),
+            window_bytes_cells: known.window_bytes_cells,
             layers: kv.layers.or(known.layers),
             sequences: kv.sequences.or(known.sequences),
             type_k: kv.type_k.or(known.type_k),
@@ -397,6 +399,16 @@ pub(super) fn add_kv(load: &mut Load, kv: KvCache) {
         },
         None => kv,
     });
+}
+
+/// Of two caches of one model, the one with fewer cells: bytes and cells.
+fn smaller(a: &KvCache, b: &KvCache) -> Option<(u64, u64)> {
+    let (one, other) = ((a.bytes?, a.cells?), (b.bytes?, b.cells?));
+    match one.1.cmp(&other.1) {
+        std::cmp::Ordering::Less => Some(one),
+        std::cmp::Ordering::Equal => None,
+        std::cmp::Ordering::Greater => Some(other),
+    }
 }
 
 /// The graph, made when it is first told of.

@@ -59,6 +59,8 @@ fn load(load: &mut Load) {
     load.nodes_by_device.retain(|(_, _, n)| *n <= MANY_MAX);
     if let Some(kv) = &mut load.kv {
         caps([&mut kv.bytes], BYTES_MAX);
+        let all = kv.bytes.unwrap_or(0);
+        kv.window_bytes_cells.take_if(|(bytes, cells)| *bytes > all || *cells > TOKENS_MAX);
         caps([&mut kv.cells], TOKENS_MAX);
         caps([&mut kv.layers], LAYERS_MAX);
         caps([&mut kv.sequences], FEW_MAX);

@@ -123,6 +123,7 @@ fn two_caches_of_a_sliding_window_are_added() {
     let kv = load.kv.as_ref().unwrap();
     assert_eq!(kv.bytes, Some(420 << 20));
     assert_eq!((kv.cells, kv.layers), (Some(8192), Some(30)));
+    assert_eq!(kv.window_bytes_cells, Some((100 << 20, 1536)));
     assert_eq!(load.buffer_bytes(BufferKind::Kv, |_| true), 420 << 20);
 }
 

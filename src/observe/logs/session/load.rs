@@ -189,6 +189,9 @@ pub struct KvCache {
     pub bytes: Option<u64>,
     /// Cells.
     pub cells: Option<u64>,
+    /// Of `bytes`, those of layers with a sliding window, and the cells of their cache, where it is
+    /// smaller than that of the other layers: it does not grow with the context.
+    pub window_bytes_cells: Option<(u64, u64)>,
     /// Layers that have one.
     pub layers: Option<u64>,
     /// Streams.
