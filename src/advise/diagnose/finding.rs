@@ -218,9 +218,14 @@ impl Fix {
         Self::new(FixTarget::Modelfile, name, value)
     }
 
-    /// A flag of the command line.
+    /// A flag of the command line; a switch has no value.
     pub fn flag(name: &str, value: impl Into<String>) -> Self {
         Self::new(FixTarget::Flag, name, value)
+    }
+
+    /// A flag that is to go from the command line.
+    pub fn leave_out(flag: &str) -> Self {
+        Self::new(FixTarget::System, "leave out", flag)
     }
 
     /// A command on the machine, or what to do there in words.

@@ -2,8 +2,10 @@
 
 use super::facts::Facts;
 use super::finding::{Finding, Fix, FixTarget, Impact, Kind};
+use super::knobs::flag_for_build;
 use super::registry::RULES;
 use super::rule::{NeedMore, Rule, Verdict};
+use crate::observe::logs::Engine;
 
 /// What all rules together say.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,10 +60,13 @@ fn diagnose_with(rules: &'static [&'static Rule], facts: &Facts) -> Diagnosis {
     all
 }
 
-/// Leaves out fixes that stand there twice, and variables that the log shows set to that value.
+/// Leaves out fixes that stand there twice, and variables that the log shows set to that value, and
+/// writes flags as the build at hand takes them.
 fn without_idle_fixes(facts: &Facts, mut finding: Finding) -> Finding {
     let mut kept: Vec<Fix> = Vec::new();
+    let build = facts.version().filter(|_| facts.log.engine == Engine::LlamaCpp).map(|v| v.0);
     for fix in std::mem::take(&mut finding.fixes) {
+        let fix = flag_for_build(build, fix);
         let twice = kept
             .iter()
             .any(|k| (k.target, &k.name, &k.value) == (fix.target, &fix.name, &fix.value));

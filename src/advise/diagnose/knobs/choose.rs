@@ -1,6 +1,6 @@
 //! A fix that exists in the version at hand: the setting itself, what stands for it, or an update.
 
-use crate::advise::diagnose::finding::Fix;
+use crate::advise::diagnose::finding::{Fix, FixTarget};
 use crate::observe::logs::{Engine, LogSession, Version};
 
 use super::data::{Setting, SettingKind, knobs};
@@ -60,6 +60,35 @@ fn instead_of(setting: &Setting, at: Version, value: &str) -> Fix {
     }
 }
 
+/// A flag as a build of llama.cpp takes it: as it is, without the value that an older build does not
+/// know, or an update where it knows none of it. `build` is none where the log does not tell it.
+pub fn flag_for_build(build: Option<u32>, fix: Fix) -> Fix {
+    let (Some(build), FixTarget::Flag) = (build, fix.target) else { return fix };
+    let Some(setting) = knobs().find(SettingKind::Flag, &fix.name) else { return fix };
+    let typed = format!("{} {}", fix.name, fix.value);
+    let typed = typed.trim_end();
+    if let Some(since) = setting.since_build.filter(|since| build < *since) {
+        let update =
+            format!("a build of llama.cpp from b{since} on (this is b{build}), then {typed}");
+        return Fix { ..Fix::system("update", update) }.why(fix.reason, fix.expected);
+    }
+    if setting.value_since_build.is_some_and(|since| build < since) {
+        return match fix.value.as_str() {
+            "on" | "1" | "enabled" => Fix { value: String::new(), ..fix },
+            "off" | "0" | "disabled" => Fix::leave_out(&fix.name).why(fix.reason, fix.expected),
+            _ => fix,
+        };
+    }
+    if let Some(since) = setting.auto_since_build.filter(|s| build < *s && fix.value == "auto") {
+        let lower = format!(
+            "a smaller number for {}, until the load succeeds; builds from b{since} on take `auto`",
+            fix.name
+        );
+        return Fix::system("find the number", lower).why(fix.reason, fix.expected);
+    }
+    fix
+}
+
 /// Another context, where the engine at hand takes it: per request and for the whole server.
 pub fn fix_context(log: &LogSession, tokens: u64) -> Vec<Fix> {
     let tokens = tokens.to_string();
@@ -81,7 +110,29 @@ pub fn fix_context(log: &LogSession, tokens: u64) -> Vec<Fix> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::advise::diagnose::finding::FixTarget;
+
+    /// b6303 had `-fa` without a value, b6341 with one; experts came in between b5631 and b6303.
+    #[test]
+    fn a_flag_is_written_as_the_build_takes_it() {
+        let of = |build, name: &str, value: &str| {
+            let fix = flag_for_build(Some(build), Fix::flag(name, value));
+            (fix.target, fix.name, fix.value)
+        };
+        let flag = |name: &str, value: &str| (FixTarget::Flag, name.into(), value.to_string());
+        assert_eq!(of(6341, "-fa", "on"), flag("-fa", "on"));
+        assert_eq!(of(6303, "-fa", "on"), flag("-fa", ""));
+        assert_eq!(of(6303, "-fa", "off").2, "-fa");
+        assert_eq!(of(7500, "-ngl", "auto"), flag("-ngl", "auto"));
+        assert_eq!(of(5310, "-ngl", "99"), flag("-ngl", "99"));
+        assert!(of(5310, "-ngl", "auto").2.contains("smaller number"));
+        assert_eq!(of(9000, "-ncmoe", "20"), flag("-ncmoe", "20"));
+        assert!(
+            of(5310, "-ncmoe", "20").2.contains("b6200")
+                && of(5310, "-ncmoe", "20").2.ends_with("-ncmoe 20")
+        );
+        let unknown = flag_for_build(None, Fix::flag("-ncmoe", "20"));
+        assert_eq!(unknown.target, FixTarget::Flag);
+    }
 
     #[test]
     fn a_version_without_the_variable_gets_what_stands_for_it() {

@@ -85,6 +85,12 @@ pub struct Setting {
     /// It was there in older builds and is not any more; no release is known in which it went.
     #[serde(default)]
     pub gone: bool,
+    /// A build of llama.cpp that certainly knows the flag; all that are known do when absent.
+    pub since_build: Option<u32>,
+    /// Builds before this one know the flag as a switch without a value.
+    pub value_since_build: Option<u32>,
+    /// Builds before this one do not take `auto`.
+    pub auto_since_build: Option<u32>,
     /// `load` when a different value loads the model anew.
     #[serde(default)]
     pub affects: String,

@@ -10,7 +10,7 @@ mod data;
 mod forms;
 mod lint;
 
-pub use choose::{fix_context, fix_env, fix_option, since_note};
+pub use choose::{fix_context, fix_env, fix_option, flag_for_build, since_note};
 pub use data::{Library, Setting, SettingKind, Takes, knobs};
 pub use forms::{Form, forms};
 pub use lint::{Fault, judge_env, judge_flag, judge_option};

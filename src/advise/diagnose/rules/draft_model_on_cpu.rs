@@ -57,7 +57,7 @@ fn check(facts: &Facts) -> Verdict {
             format!("`offloaded {0}/{0} layers to GPU` for it as well", share.total),
         ))
         .fix(
-            Fix::flag("-md", "")
+            Fix::leave_out("-md")
                 .why("without a draft model: faster than with one on the CPU", "no draft model is loaded"),
         )
         .into()

@@ -45,7 +45,7 @@ fn found(facts: &Facts, load: &LoadFacts) -> Option<Finding> {
     let fix = match facts.log.engine {
         Engine::Ollama => Fix::env("LLAMA_ARG_NO_KV_OFFLOAD", "")
             .why("the child takes it from the server's environment", "`CUDA0 KV buffer size`"),
-        _ => Fix::flag("-nkvo", "").why(
+        _ => Fix::leave_out("-nkvo").why(
             "without it the cache lies with its layers; make room with a smaller -c or -ctk q8_0 -ctv \
              q8_0 if needed",
             "`CUDA0 KV buffer size`",

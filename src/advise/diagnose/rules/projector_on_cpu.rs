@@ -91,7 +91,7 @@ fn fix(facts: &Facts, asked: bool, old: bool) -> Fix {
         return update.why("it lets the projector use the GPU again", expected);
     }
     if asked {
-        return Fix::flag(OPTION, "").why("without it the projector goes to the GPU", expected);
+        return Fix::leave_out(OPTION).why("without it the projector goes to the GPU", expected);
     }
     if facts.is_ollama() {
         return Fix::env("LLAMA_ARG_MMPROJ_OFFLOAD", "")

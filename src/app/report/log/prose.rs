@@ -105,7 +105,7 @@ pub(super) fn instruction(fix: &Fix) -> String {
         "option" if value.is_empty() => format!("leave out the request option {name}"),
         "option" => format!("request option {name}: {value}"),
         "modelfile" => format!("in the Modelfile: PARAMETER {name} {value}"),
-        _ if value.is_empty() => format!("remove {name}"),
+        _ if value.is_empty() => format!("add {name}"),
         _ => format!("{name} {value}"),
     }
 }
