@@ -80,6 +80,7 @@ pub static RULES: &[&Rule] = &[
     &rules::pipeline_parallel_off::RULE,
     &rules::cuda_graphs_off::RULE,
     &rules::decode_at_memory_speed::RULE,
+    &rules::kv_cache_full::RULE,
 ];
 
 #[cfg(test)]

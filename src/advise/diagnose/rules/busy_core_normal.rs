@@ -32,6 +32,10 @@ fn check(facts: &Facts) -> Verdict {
         return Verdict::Clear;
     };
     let Some(layers) = load.load.layers else { return Verdict::Clear };
+    // What was put on the CPU by hand keeps its cores busy with work.
+    if !load.load.requested.overrides.is_empty() {
+        return Verdict::Clear;
+    }
     let library = load.gpus_with_weights().iter().find_map(|gpu| LibraryKind::from_word(gpu));
     if !matches!(library, Some(LibraryKind::Cuda | LibraryKind::Rocm)) {
         return Verdict::Clear;

@@ -5,6 +5,8 @@ use crate::advise::diagnose::finding::{Evidence, Finding, Fix};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::base::units::Bytes;
 
+use super::decode_slows_with_depth;
+
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
     id: ID,
@@ -39,6 +41,9 @@ fn check(facts: &Facts) -> Verdict {
     let Some(speed) = found.filter(|s| (SHARE_MIN..1.05).contains(&s.share())) else {
         return Verdict::Clear;
     };
+    if decode_slows_with_depth::falls(facts) {
+        return Verdict::Clear; // so only with short contexts
+    }
     let title = format!(
         "generation ({:.1} tokens/s) runs at {:.0} % of what the GPU's memory allows",
         speed.tokens_per_s,

@@ -55,6 +55,11 @@ const EXPLAINED_MIN: f64 = 0.7;
 /// and tokens between the shallowest and the deepest request.
 const RANGE_MIN: f64 = 2000.0;
 
+/// Whether the speed of this log falls with depth.
+pub(super) fn falls(facts: &Facts) -> bool {
+    check(facts).finding().is_some()
+}
+
 fn check(facts: &Facts) -> Verdict {
     let Some(line) = facts.decode_by_depth() else { return Verdict::Clear };
     let [(shallow, fast), (deep, slow)] = line.ends;

@@ -37,6 +37,7 @@ pub(super) mod gpus_take_turns;
 pub(super) mod graph_splits_normal;
 pub(super) mod igpu_weak;
 pub(super) mod invalid_library_override;
+pub(super) mod kv_cache_full;
 pub(super) mod kv_cache_on_cpu;
 pub(super) mod kv_quant_attention_on_cpu;
 pub(super) mod load_timeout_slow_storage;

@@ -8,7 +8,7 @@ use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::advise::diagnose::settle;
 use crate::base::units::Bytes;
-use crate::observe::logs::{BufferKind, Engine, Notice};
+use crate::observe::logs::{BufferKind, Engine, LoadOutcome, Notice};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -64,7 +64,9 @@ fn check(facts: &Facts) -> Verdict {
 
 /// Something was computed, and no line tells where.
 fn placement_unknown(facts: &Facts) -> Option<Verdict> {
-    let computed = facts.log.requests.all.count > 0 || facts.loads().next().is_some();
+    // While a model is being loaded, the lines may still come.
+    let ready = |l: LoadFacts| matches!(l.load.outcome, LoadOutcome::Ready(_));
+    let computed = facts.log.requests.all.count > 0 || facts.loads().any(ready);
     let told = facts.loads().any(|l| l.share().is_some() || l.on_gpu().is_some());
     let failed = facts.loads().any(|l| l.failure().is_some()) || facts.gpu_oom().is_some();
     let other = matches!(facts.log.engine, Engine::Vllm | Engine::Unknown);

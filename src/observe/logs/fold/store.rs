@@ -83,6 +83,32 @@ impl Store {
         self.requests_last.push_back(request);
     }
 
+    /// What a server tells of all its requests together, now and then: speeds of each that runs,
+    /// how many wait, and the share of the cache in use.
+    pub(super) fn throughput(
+        &mut self,
+        speeds: [Option<f64>; 2],
+        waiting: u64,
+        kv: f64,
+        line: LineId,
+    ) {
+        let all = &mut self.all;
+        let [prompt, decode] = speeds.map(|s| s.filter(|s| s.is_finite() && *s > 0.0));
+        if let Some(speed) = prompt {
+            all.prompt_tokens_per_s.add(speed);
+        }
+        if let Some(speed) = decode {
+            all.decode_tokens_per_s.add(speed);
+        }
+        if waiting as f64 > all.waiting.max {
+            all.waiting_line = Some(line);
+        }
+        all.waiting.add(waiting as f64);
+        if waiting > 0 {
+            all.kv_used_waiting.add(kv.clamp(0.0, 1.0));
+        }
+    }
+
     /// Counts a request that computes nothing.
     pub(super) fn other_request(&mut self) {
         self.all.other += 1;

@@ -163,6 +163,25 @@ fn a_request_is_put_together_from_slot_and_access_lines() {
 }
 
 #[test]
+fn what_a_server_tells_of_all_requests_is_of_each_that_runs() {
+    let line = |running: u32, waiting: u32| {
+        format!(
+            "INFO 01-15 10:05:00 [loggers.py:111] Engine 000: Avg prompt throughput: 0.0 tokens/s, Avg \
+             generation throughput: 240.0 tokens/s, Running: {running} reqs, Waiting: {waiting} reqs, GPU \
+             KV cache usage: 97.5%, Prefix cache hit rate: 12.0%\n"
+        )
+    };
+    let session = read(&[line(4, 0), line(3, 5), line(0, 0)].concat());
+    let all = &session.requests.all;
+    assert_eq!((all.count, all.prompt_tokens_per_s.count), (0, 0));
+    let speeds = all.decode_tokens_per_s;
+    assert_eq!((speeds.count, speeds.min, speeds.max), (2, 60.0, 80.0));
+    assert_eq!((all.waiting.count, all.waiting.max), (3, 5.0));
+    assert_eq!((all.kv_used_waiting.count, all.kv_used_waiting.mean()), (1, Some(0.975)));
+    assert_eq!(all.waiting_line.map(|l| l.0), Some(2));
+}
+
+#[test]
 fn timings_of_a_tool_follow_each_other() {
     let session = read(
         "llama_perf_context_print: prompt eval time =     100.00 ms /    10 tokens (   10.00 ms per token,   100.00 tokens per second)\n\

@@ -41,6 +41,15 @@ pub(super) fn apply(
             let cells = fields.get("tokens").and_then(|t| t.replace(',', "").parse().ok());
             add_kv(load, KvCache { cells, line, ..KvCache::default() });
         }
+        Kind::VllmThroughput => {
+            let number = |name: &str| fields.get(name).and_then(decimal);
+            let running = number("running").filter(|n| *n >= 1.0);
+            let each = |speed: Option<f64>| Some(speed? / running?);
+            let waiting: u64 = fields.number("waiting").or(fields.number("pending")).unwrap_or(0);
+            let kv = number("kv").unwrap_or(0.0) / 100.0;
+            let speeds = [number("prompt"), each(number("decode"))];
+            store.throughput(speeds, waiting.min(1 << 32), kv, line);
+        }
         _ => {}
     }
 }

@@ -26,6 +26,7 @@ impl LogSession {
         for load in &self.loads {
             load.refer(&mut lines);
         }
+        lines.extend(self.requests.all.waiting_line);
         for request in self.requests.kept() {
             request.refer(&mut lines);
         }

@@ -94,6 +94,12 @@ pub struct Summary {
     pub prompt_tokens_per_s: Spread,
     /// Decode speeds, tokens per second.
     pub decode_tokens_per_s: Spread,
+    /// Requests that waited for their turn, each time the server told (vLLM).
+    pub waiting: Spread,
+    /// Share of the KV cache in use while requests waited, from 0 to 1 (vLLM).
+    pub kv_used_waiting: Spread,
+    /// The line in which most of them waited.
+    pub waiting_line: Option<LineId>,
     /// Requests of other kinds (`/api/tags`, `/health`).
     pub other: u64,
 }
