@@ -154,12 +154,66 @@ impl<'a> Worker<'a> {
     /// must stand between two calls: a call clears the counter of the call after next, which nobody
     /// can be using then.
     pub fn chunks(&self, n: usize, chunk: usize) -> Chunks<'a> {
+        Chunks { next: self.counter(), n, chunk: chunk.max(1) }
+    }
+
+    /// Hands out `0..n` in ranges that become smaller: half of an even share of what is left. The
+    /// large ones cost little to hand out, the small ones let all workers finish together.
+    ///
+    /// To be called as [`Worker::chunks`], and counts as a call of it.
+    pub fn shrinking(&self, n: usize, sizes: Sizes) -> Shrinking<'a> {
+        let sizes = Sizes { granule: sizes.granule.max(1), least: sizes.least.max(1), ..sizes };
+        Shrinking { next: self.counter(), n, workers: self.count, sizes }
+    }
+
+    /// The counter of this call.
+    fn counter(&self) -> &'a AtomicUsize {
         let call = self.calls.get();
         self.calls.set(call + 1);
         if self.index == 0 {
             self.meeting.counters[(call + 2) % COUNTERS].0.store(0, Ordering::Relaxed);
         }
-        Chunks { next: &self.meeting.counters[call % COUNTERS].0, n, chunk: chunk.max(1) }
+        &self.meeting.counters[call % COUNTERS].0
+    }
+}
+
+/// How large the ranges of [`Worker::shrinking`] are.
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    /// Sizes are multiples of this, but for the last range.
+    pub granule: usize,
+    /// No range but the last is smaller.
+    pub least: usize,
+    /// No range is larger.
+    pub most: usize,
+}
+
+/// The ranges that one worker takes; see [`Worker::shrinking`].
+pub struct Shrinking<'a> {
+    next: &'a AtomicUsize,
+    n: usize,
+    workers: usize,
+    sizes: Sizes,
+}
+
+impl Iterator for Shrinking<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let Sizes { granule, least, most } = self.sizes;
+        let mut start = self.next.load(Ordering::Relaxed);
+        while start < self.n {
+            let left = self.n - start;
+            let size = left / (2 * self.workers) / granule * granule;
+            let end = (start + size.min(most).max(least)).min(self.n);
+            let taken =
+                self.next.compare_exchange_weak(start, end, Ordering::Relaxed, Ordering::Relaxed);
+            match taken {
+                Ok(_) => return Some(start..end),
+                Err(now) => start = now,
+            }
+        }
+        None
     }
 }
 
@@ -353,6 +407,26 @@ mod tests {
             });
         }
         assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 30));
+    }
+
+    #[test]
+    fn shrinking_ranges_cover_the_range_once_and_keep_their_sizes() {
+        let pool = ThreadPool::new(2);
+        let (n, sizes) = (1003, Sizes { granule: 16, least: 32, most: 256 });
+        let taken = Mutex::new(Vec::new());
+        pool.run(&|wk| {
+            for range in wk.shrinking(n, sizes) {
+                guard(&taken).push((range.start, range.end));
+            }
+        });
+        let mut taken = taken.into_inner().expect("no worker panicked");
+        taken.sort_unstable();
+        let lengths: Vec<usize> = taken.iter().map(|(start, end)| end - start).collect();
+        assert_eq!(taken.iter().fold(0, |at, &(start, end)| if start == at { end } else { 0 }), n);
+        assert!(lengths.is_sorted_by(|a, b| a >= b), "{lengths:?}");
+        let (last, others) = lengths.split_last().expect("there are some");
+        assert!(others.iter().all(|l| l.is_multiple_of(16) && (32..=256).contains(l)));
+        assert!((1..=32).contains(last) && others[0] > 200, "{lengths:?}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod columns;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+mod several;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -31,6 +32,8 @@ use super::super::isa::Isa;
 use super::super::pool::Worker;
 use super::super::view::TensorRef;
 use crate::engine::tensor::DType;
+
+pub use self::several::mul_mats;
 
 /// Alignment that the scratch of [`mul_mat`] and [`mul_mat_id`] must have.
 pub const SCRATCH_ALIGN: usize = activations::ALIGN;
@@ -66,6 +69,48 @@ struct Product<'a> {
     /// This worker's scratch: [`room_bytes`] for the columns, aligned to [`SCRATCH_ALIGN`].
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86 packs columns"))]
     room: *mut u8,
+    /// All columns as the kernel of these weights wants them interleaved, or nothing.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only x86 packs columns"))]
+    panel: *const u32,
+}
+
+/// From this many columns on, weights are unpacked in tiles.
+#[cfg(target_arch = "x86_64")]
+const TILE_COLUMNS: usize = x86::TILE_COLUMNS;
+/// From this many columns on, weights are unpacked in tiles.
+#[cfg(target_arch = "aarch64")]
+const TILE_COLUMNS: usize = neon::TILE_COLUMNS;
+/// No tiles here.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const TILE_COLUMNS: usize = usize::MAX;
+
+/// How a kernel wants activations interleaved.
+#[cfg(target_arch = "x86_64")]
+type Packing = x86::Packing;
+/// No kernel wants them interleaved.
+#[cfg(not(target_arch = "x86_64"))]
+type Packing = std::convert::Infallible;
+
+/// What `columns` columns must be interleaved like before weights of type `w` can meet them.
+fn packing(isa: Isa, w: DType, columns: usize) -> Option<Packing> {
+    #[cfg(target_arch = "x86_64")]
+    return x86::packing(isa, w, columns);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (isa, w, columns);
+        None
+    }
+}
+
+/// Bytes of `columns` interleaved columns of `k` elements for weights of type `w`.
+fn panel_bytes(w: DType, k: usize, columns: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    return if columns < TILE_COLUMNS { 0 } else { x86::panel_bytes(w.is_quantised(), k, columns) };
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = (w, k, columns);
+        0
+    }
 }
 
 /// Bytes of scratch that each worker needs for products with `columns` columns.
@@ -87,7 +132,7 @@ fn prepared_bytes(w: DType, k: usize, t: usize) -> usize {
 /// Bytes of scratch that [`mul_mat`] on `workers` workers needs for weights of type `w` and
 /// activations `(k, t)`.
 pub fn mul_mat_scratch_bytes(w: DType, k: usize, t: usize, workers: usize) -> usize {
-    prepared_bytes(w, k, t) + workers * room_bytes(t)
+    prepared_bytes(w, k, t) + panel_bytes(w, k, t) + workers * room_bytes(t)
 }
 
 /// Bytes of scratch that [`mul_mat_id`] on `workers` workers needs for weights of type `w` with
@@ -153,64 +198,6 @@ pub unsafe fn mul_mat(
 ) {
     // SAFETY: passed on.
     unsafe { mul_mats(wk, isa, &[(w, dst)], x, scratch, x_is_ready, false, &|_| ()) }
-}
-
-/// Several products of the same `x`: pairs of `w` and `dst` as [`mul_mat`] takes them, all quantised
-/// or all plain.
-///
-/// With `together`, which needs products of equally many rows, each chunk of rows is computed for
-/// all products by one worker, which then calls `then` with it; otherwise `then` is not called.
-///
-/// # Safety
-/// As [`mul_mat`] for each pair; `then` does not touch what other workers read or write.
-pub unsafe fn mul_mats(
-    wk: &Worker,
-    isa: Isa,
-    outputs: &[(TensorRef, TensorRef)],
-    x: TensorRef,
-    scratch: *mut u8,
-    x_is_ready: bool,
-    together: bool,
-    then: &dyn Fn(Range<usize>),
-) {
-    assert_eq!(scratch.align_offset(SCRATCH_ALIGN), 0, "products need aligned scratch");
-    let (first, k, t) = (outputs[0].0, x.ne[0], x.rows());
-    if first.dtype.is_quantised() && !x_is_ready {
-        // SAFETY: passed on.
-        unsafe { prepare_x(wk, isa, first.dtype, x, scratch) };
-        wk.barrier();
-    }
-    // SAFETY: the rooms lie behind the prepared rows, one for each worker.
-    let room = unsafe { scratch.add(prepared_bytes(first.dtype, k, t) + wk.index * room_bytes(t)) };
-    let product =
-        |(w, dst): (TensorRef, TensorRef)| product(w, Columns::all(w.dtype, x, dst, scratch), room);
-    if together {
-        let n = first.ne[1];
-        for range in wk.chunks(n, chunk_rows(n, k * t * outputs.len(), wk.count)) {
-            for &output in outputs {
-                // SAFETY: the rows are below `n`, and chunks do not overlap.
-                unsafe { rows(isa, &product(output), range.clone()) };
-            }
-            then(range);
-        }
-        return;
-    }
-    // One list of chunks for all products, so that the workers meet only at its end.
-    let chunk = |w: TensorRef| chunk_rows(w.ne[1], k * t, wk.count);
-    let chunks = |w: TensorRef| w.ne[1].div_ceil(chunk(w));
-    let total = outputs.iter().map(|&(w, _)| chunks(w)).sum();
-    for mut item in wk.chunks(total, 1).flatten() {
-        for &output in outputs {
-            let (w, size) = (output.0, chunk(output.0));
-            if item < chunks(w) {
-                let range = item * size..((item + 1) * size).min(w.ne[1]);
-                // SAFETY: the rows are below the product's, and items do not overlap.
-                unsafe { rows(isa, &product(output), range) };
-                break;
-            }
-            item -= chunks(w);
-        }
-    }
 }
 
 /// The product by expert: `w (k, n, n_expert)` of any type, `x` F32 `(k, 1 | n_used, t)`, `ids` I32
@@ -283,14 +270,27 @@ fn p_work(k: usize, pairs: usize, used: usize) -> usize {
 fn product(w: TensorRef, cols: Columns<'_>, room: *mut u8) -> Product<'_> {
     let k = w.ne[0];
     let w_row_bytes = k / w.dtype.block_len() * w.dtype.block_bytes();
-    Product { dtype: w.dtype, k, w: w.ptr, w_stride: w.nb[1], w_row_bytes, cols, room }
+    Product {
+        dtype: w.dtype,
+        k,
+        w: w.ptr,
+        w_stride: w.nb[1],
+        w_row_bytes,
+        cols,
+        room,
+        panel: std::ptr::null(),
+    }
+}
+
+/// How many rows of `work` multiplications each a chunk should have at least.
+fn least_rows(work: usize) -> usize {
+    (CHUNK_WORK / work.max(1)).max(1).next_multiple_of(GRANULE).min(MOST_ROWS)
 }
 
 /// Rows per chunk when `n` rows of `work` multiplications each are shared by `workers`: several
 /// chunks for each, none too small.
 fn chunk_rows(n: usize, work: usize, workers: usize) -> usize {
-    let least = (CHUNK_WORK / work.max(1)).max(1).next_multiple_of(GRANULE);
-    (n / (workers * 4)).next_multiple_of(GRANULE).min(MOST_ROWS).max(least)
+    (n / (workers * 4)).next_multiple_of(GRANULE).min(MOST_ROWS).max(least_rows(work))
 }
 
 /// Computes rows `range` of the result for all columns, with the kernels of `isa`.

@@ -3,6 +3,7 @@
 //! (within what rounding activations to 8 bits costs).
 
 mod every_type;
+mod several;
 
 use proptest::prelude::*;
 

@@ -23,7 +23,7 @@ use crate::engine::tensor::DType;
 
 /// From this many columns on, unpacking a tile of rows for all columns is taken to pay. Not tuned:
 /// it is what the x86 kernels use.
-const TILE_COLUMNS: usize = 6;
+pub(super) const TILE_COLUMNS: usize = 6;
 
 /// Expands to one arm per weight type that calls `$quantised::<format>` or `$float::<type>`.
 macro_rules! by_type {

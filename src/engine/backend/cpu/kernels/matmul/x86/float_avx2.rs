@@ -11,7 +11,7 @@ use super::super::Product;
 use super::super::columns::Column;
 use super::dot_avx2::reduce;
 use super::fill::{Shape, Tile};
-use super::panel;
+use super::panel::{self, Packing};
 use super::tail::fetch;
 use super::tile_avx2::row_masks;
 use super::tiles::{self, Block, Place, TileKernel};
@@ -129,11 +129,27 @@ pub(super) unsafe fn tile_rows<W: Floats>(p: &Product, rows: Range<usize>) {
     unsafe { tiles::run::<Plain<W>>(p, rows) }
 }
 
+/// How activations are interleaved for weights `W`.
+pub(super) fn packing<W: Floats>() -> Packing {
+    Plain::<W>::PACKING
+}
+
+/// Interleaves part `index` of `parts` of all columns.
+///
+/// # Safety
+/// As [`tiles::pack`]; the weights are of type `W`; the processor has what [`tile_rows`] enables.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_part<W: Floats>(p: &Product, index: usize, parts: usize, to: *mut u32) {
+    // SAFETY: passed on.
+    unsafe { tiles::pack::<Plain<W>>(p, index, parts, to) }
+}
+
 struct Plain<W>(PhantomData<W>);
 
 impl<W: Floats> TileKernel for Plain<W> {
     const ROWS: usize = ROWS;
     const STRIP: usize = Rows16::STRIP_FLOATS;
+    const PACKING: Packing = Packing::Floats;
 
     #[inline(always)]
     fn length(p: &Product) -> usize {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::super::Product;
 use super::super::columns::Column;
 use super::fill::{Shape, Tile};
-use super::panel;
+use super::panel::{self, Packing};
 use super::tail::fetch;
 use super::tile_avx512::{ROWS, TileRows, VECTORS, row_masks};
 use super::tiles::{self, Block, Place, TileKernel};
@@ -118,11 +118,27 @@ pub(super) unsafe fn tile_rows<W: Floats>(p: &Product, rows: Range<usize>) {
 /// Columns that meet a tile at a time: 24 sums, and registers left for operands.
 const COLUMNS: usize = 12;
 
+/// How activations are interleaved for weights `W`.
+pub(super) fn packing<W: Floats>() -> Packing {
+    Plain::<W>::PACKING
+}
+
+/// Interleaves part `index` of `parts` of all columns.
+///
+/// # Safety
+/// As [`tiles::pack`]; the weights are of type `W`; the processor has what [`tile_rows`] enables.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn pack_part<W: Floats>(p: &Product, index: usize, parts: usize, to: *mut u32) {
+    // SAFETY: passed on.
+    unsafe { tiles::pack::<Plain<W>>(p, index, parts, to) }
+}
+
 struct Plain<W>(PhantomData<W>);
 
 impl<W: Floats> TileKernel for Plain<W> {
     const ROWS: usize = ROWS;
     const STRIP: usize = TileRows::STRIP_FLOATS;
+    const PACKING: Packing = Packing::Floats;
 
     #[inline(always)]
     fn length(p: &Product) -> usize {

@@ -2,8 +2,8 @@
 //! strips.
 //!
 //! Rows of activations lie kilobytes apart, often a power of two: read in place, many of them would
-//! compete for a few sets of the cache. A worker copies each strip once per chunk of rows into a
-//! panel that its kernels read from front to back.
+//! compete for a few sets of the cache. They are copied into a panel that kernels read from front to
+//! back: one that all workers fill and share, or, for some of the columns, a worker's own for a strip.
 
 use std::arch::x86_64::{
     __m128i, _mm_loadu_si128, _mm_mullo_epi16, _mm_mullo_epi32, _mm_set1_epi16, _mm_set1_epi32,
@@ -28,6 +28,44 @@ const BLOCK_UNITS: usize = BLOCK / 4;
 pub(super) const GROUP_BLOCKS: usize = GROUP / BLOCK;
 /// Dwords of one column in a block at most: units, scale, and twice start and sum.
 const MOST_DWORDS: usize = BLOCK_UNITS + 5;
+
+/// How a kernel wants activations interleaved. Kernels that want the same can share a panel.
+#[derive(Clone, Copy, PartialEq)]
+pub(in super::super) enum Packing {
+    /// Floats as they are.
+    Floats,
+    /// Codes of 8 bits with what belongs to them.
+    Codes {
+        /// Two scales of weights, and two sums, per block.
+        by_16: bool,
+        /// Weights have minima, which are multiplied with sums of codes.
+        has_min: bool,
+        /// What sums of products start with.
+        start: Start,
+    },
+}
+
+impl Packing {
+    /// For weights `W`, whose sums of products start with `start`.
+    pub(super) const fn codes<W: Weights>(start: Start) -> Self {
+        Self::Codes { by_16: W::BY_16, has_min: W::HAS_MIN, start }
+    }
+
+    /// Dwords of one column per float, or per group of codes.
+    pub(super) const fn dwords(self) -> usize {
+        match self {
+            Self::Floats => 1,
+            Self::Codes { by_16, .. } => GROUP_BLOCKS * (BLOCK_UNITS + if by_16 { 5 } else { 3 }),
+        }
+    }
+}
+
+/// Bytes of a panel of `columns` whole columns of `k` elements.
+pub(in super::super) const fn whole_bytes(quantised: bool, k: usize, columns: usize) -> usize {
+    let dwords = if quantised { k.div_ceil(GROUP) * GROUP_BLOCKS * MOST_DWORDS } else { k };
+    let padded = columns + columns.div_ceil(MOST_COLUMNS) * LARGEST_BLOCK;
+    (padded * dwords * 4).next_multiple_of(ALIGN)
+}
 
 /// One worker's memory.
 #[derive(Clone, Copy)]
@@ -83,7 +121,7 @@ impl<W: Weights, const C: usize> BlockLayout<W, C> {
 
 /// What sums of codes start with, so that what is taken off the codes costs nothing.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Start {
+pub(in super::super) enum Start {
     /// 0.
     Zero,
     /// `-n * Σq`, in 32 bits.

@@ -19,7 +19,7 @@ use std::ops::Range;
 use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
 use super::fill::{Shape, Tile};
-use super::panel::{self, BlockLayout, Start};
+use super::panel::{self, BlockLayout, Packing, Start};
 use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack::Weights;
 
@@ -52,6 +52,23 @@ impl<W: Weights> Rows<W> {
     } else {
         W::OFFSET.trailing_zeros() as i32
     };
+    const START: Start =
+        if Self::SHIFT == 0 { Start::Zero } else { Start::Pairs(1 << Self::SHIFT) };
+}
+
+/// How activations are interleaved for weights `W`.
+pub(super) fn packing<W: Weights>() -> Packing {
+    Rows::<W>::PACKING
+}
+
+/// Interleaves part `index` of `parts` of all columns.
+///
+/// # Safety
+/// As [`tiles::pack`]; the weights are of type `W`; the processor has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn pack_part<W: Weights>(p: &Product, index: usize, parts: usize, to: *mut u32) {
+    // SAFETY: passed on.
+    unsafe { tiles::pack::<Rows<W>>(p, index, parts, to) }
 }
 
 /// Masks for the first `n` of 16 rows.
@@ -83,6 +100,7 @@ pub(super) unsafe fn rows<W: Weights>(p: &Product, rows: Range<usize>) {
 impl<W: Weights> TileKernel for Rows<W> {
     const ROWS: usize = <Self as Shape>::ROWS;
     const STRIP: usize = <Self as Shape>::STRIP_GROUPS;
+    const PACKING: Packing = Packing::codes::<W>(Self::START);
 
     #[inline(always)]
     fn length(p: &Product) -> usize {
@@ -96,11 +114,10 @@ impl<W: Weights> TileKernel for Rows<W> {
 
     #[inline(always)]
     unsafe fn pack(p: &Product, block: Block, strip: &Range<usize>, to: *mut u32) -> usize {
-        let start = if Self::SHIFT == 0 { Start::Zero } else { Start::Pairs(1 << Self::SHIFT) };
         // SAFETY: passed on.
         unsafe {
             let cols = p.cols.block::<COLUMNS>(block.first);
-            panel::pack::<W, COLUMNS>(&cols, &RowLayout::new(p.k), strip, start, to)
+            panel::pack::<W, COLUMNS>(&cols, &RowLayout::new(p.k), strip, Self::START, to)
         }
     }
 

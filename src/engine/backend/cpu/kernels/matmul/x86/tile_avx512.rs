@@ -17,7 +17,7 @@ use std::ops::Range;
 use super::super::Product;
 use super::super::activations::{BLOCK, GROUP, RowLayout};
 use super::fill::{Shape, Tile};
-use super::panel::{self, BlockLayout, Start};
+use super::panel::{self, BlockLayout, Packing, Start};
 use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack::Weights;
 
@@ -71,11 +71,31 @@ pub(super) unsafe fn rows<W: Weights>(p: &Product, rows: Range<usize>) {
     unsafe { tiles::run::<Quantised<W>>(p, rows) }
 }
 
+/// How activations are interleaved for weights `W`.
+pub(super) fn packing<W: Weights>() -> Packing {
+    Quantised::<W>::PACKING
+}
+
+/// Interleaves part `index` of `parts` of all columns.
+///
+/// # Safety
+/// As [`tiles::pack`]; the weights are of type `W`; the processor has AVX-512 with VNNI.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+pub(super) unsafe fn pack_part<W: Weights>(p: &Product, index: usize, parts: usize, to: *mut u32) {
+    // SAFETY: passed on.
+    unsafe { tiles::pack::<Quantised<W>>(p, index, parts, to) }
+}
+
 struct Quantised<W>(PhantomData<W>);
+
+impl<W: Weights> Quantised<W> {
+    const START: Start = if W::OFFSET == 0 { Start::Zero } else { Start::Whole(W::OFFSET) };
+}
 
 impl<W: Weights> TileKernel for Quantised<W> {
     const ROWS: usize = ROWS;
     const STRIP: usize = TileRows::STRIP_GROUPS;
+    const PACKING: Packing = Packing::codes::<W>(Self::START);
 
     #[inline(always)]
     fn length(p: &Product) -> usize {
@@ -123,11 +143,10 @@ unsafe fn pack<W: Weights, const C: usize>(
     strip: &Range<usize>,
     to: *mut u32,
 ) -> usize {
-    let start = if W::OFFSET == 0 { Start::Zero } else { Start::Whole(W::OFFSET) };
     // SAFETY: passed on.
     unsafe {
         let cols = p.cols.block::<C>(block.first);
-        panel::pack::<W, C>(&cols, &RowLayout::new(p.k), strip, start, to)
+        panel::pack::<W, C>(&cols, &RowLayout::new(p.k), strip, Quantised::<W>::START, to)
     }
 }
 

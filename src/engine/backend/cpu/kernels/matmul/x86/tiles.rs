@@ -3,12 +3,15 @@
 //! The cuts follow the caches. A tile of unpacked weights stays in the first level while all columns
 //! pass it; a strip of the activations and the sums of a chunk of rows stay in the second. Which
 //! vectors do the work is the business of a [`TileKernel`].
+//!
+//! Activations are interleaved once for all chunks of rows ([`pack`]), or, when only some columns
+//! meet some weights, strip by strip for each chunk ([`run`] without a panel).
 
 use std::ops::Range;
 
 use super::super::Product;
 use super::fill::Tile;
-use super::panel::{MOST_COLUMNS, Room};
+use super::panel::{MOST_COLUMNS, Packing, Room};
 
 /// A tile and where it belongs.
 pub(super) struct Place<'a> {
@@ -46,6 +49,8 @@ pub(super) trait TileKernel {
     const ROWS: usize;
     /// Length of a strip, in what [`TileKernel::length`] counts.
     const STRIP: usize;
+    /// How activations are interleaved.
+    const PACKING: Packing;
 
     /// Length of a row: groups or elements.
     fn length(p: &Product) -> usize;
@@ -71,27 +76,80 @@ pub(super) trait TileKernel {
     ) -> usize;
 }
 
+/// Columns that share one unpacking of the weights, with those that only fill up blocks.
+struct Group {
+    columns: Range<usize>,
+    width: usize,
+    /// Where its activations begin in a panel of all columns, in dwords.
+    start: usize,
+}
+
+/// The groups that all columns are cut into.
+#[inline(always)]
+fn groups<K: TileKernel>(p: &Product) -> impl Iterator<Item = Group> {
+    let (count, length) = (p.cols.count, K::length(p));
+    let mut start = 0;
+    (0..count).step_by(MOST_COLUMNS).map(move |first| {
+        let columns = first..(first + MOST_COLUMNS).min(count);
+        let width = blocks::<K>(&columns).map(|b| b.width).sum();
+        let group = Group { columns, width, start };
+        start += width * length * K::PACKING.dwords();
+        group
+    })
+}
+
+/// Interleaves the activations of all columns at `to`: part `index` of `parts`.
+///
+/// # Safety
+/// As [`Product`] states; `to` has [`super::panel::whole_bytes`]; the contract of `K`.
+#[inline(always)]
+pub(super) unsafe fn pack<K: TileKernel>(p: &Product, index: usize, parts: usize, to: *mut u32) {
+    let (length, dwords) = (K::length(p), K::PACKING.dwords());
+    for group in groups::<K>(p) {
+        let count = blocks::<K>(&group.columns).count();
+        let items = length.div_ceil(K::STRIP) * count;
+        let part = items * index / parts..items * (index + 1) / parts;
+        for i in part.start / count.max(1)..part.end.div_ceil(count.max(1)) {
+            let strip = i * K::STRIP..((i + 1) * K::STRIP).min(length);
+            let mut at = group.start + strip.start * dwords * group.width;
+            for (b, block) in blocks::<K>(&group.columns).enumerate() {
+                if part.contains(&(i * count + b)) {
+                    // SAFETY: columns and strip exist; each block has its own part of the panel.
+                    unsafe { K::pack(p, block, &strip, to.add(at)) };
+                }
+                at += strip.len() * dwords * block.width;
+            }
+        }
+    }
+}
+
 /// Rows `rows` of the result, for all columns.
 ///
 /// # Safety
-/// As [`Product`] states, with at most [`super::super::MOST_ROWS`] rows; the contract of `K`.
+/// As [`Product`] states, with at most [`super::super::MOST_ROWS`] rows; the contract of `K`; the
+/// product's panel, if it has one, was packed by [`pack`] for a kernel of the same packing.
 #[inline(always)]
 pub(super) unsafe fn run<K: TileKernel>(p: &Product, rows: Range<usize>) {
     let mut tile = Tile::new();
     let length = K::length(p);
     // SAFETY: the room was made for this product.
     let room = unsafe { Room::at(p.room, p.cols.count) };
-    for first in (0..p.cols.count).step_by(MOST_COLUMNS) {
-        let columns = first..(first + MOST_COLUMNS).min(p.cols.count);
+    for group in groups::<K>(p) {
         // Strips outside, so that their activations stay in the second-level cache for all rows.
         for start in (0..length).step_by(K::STRIP) {
             let strip = start..(start + K::STRIP).min(length);
-            let (mut x, mut width) = (room.x, 0);
-            for block in blocks::<K>(&columns) {
-                // SAFETY: columns and strip exist; the panel has room for whole blocks.
-                unsafe { x = x.add(K::pack(p, block, &strip, x)) };
-                width += block.width;
-            }
+            // SAFETY: columns and strip exist; the room holds whole blocks, the panel all of them.
+            let packed = unsafe {
+                if p.panel.is_null() {
+                    let mut x = room.x;
+                    for block in blocks::<K>(&group.columns) {
+                        x = x.add(K::pack(p, block, &strip, x));
+                    }
+                    room.x.cast_const()
+                } else {
+                    p.panel.add(group.start + start * K::PACKING.dwords() * group.width)
+                }
+            };
             for row in rows.clone().step_by(K::ROWS) {
                 let here = row..(row + K::ROWS).min(rows.end);
                 // SAFETY: rows and strip exist; the sums of a chunk fit the room, and each tile has
@@ -106,9 +164,9 @@ pub(super) unsafe fn run<K: TileKernel>(p: &Product, rows: Range<usize>) {
                         first: start == 0,
                         last: strip.end == length,
                     };
-                    let mut x = room.x.cast_const();
-                    let mut sums = room.sums.add((row - rows.start) * width);
-                    for block in blocks::<K>(&columns) {
+                    let mut x = packed;
+                    let mut sums = room.sums.add((row - rows.start) * group.width);
+                    for block in blocks::<K>(&group.columns) {
                         x = x.add(K::multiply(&at, p, block, x, sums));
                         sums = sums.add(block.width * K::ROWS);
                     }
