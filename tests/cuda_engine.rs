@@ -251,6 +251,43 @@ fn decode_runs_as_a_graph_once_its_shape_has_come_back() {
     assert!(count(&with, "cuLaunchKernel") < count(&without, "cuLaunchKernel") / 2);
 }
 
+/// The launches that docs/measurements/cuda.md counts with.
+#[test]
+fn a_layer_of_decode_takes_eight_launches() {
+    if support::cuda::emulator().is_none() {
+        return;
+    }
+    let settings = [("CUDA_EMULATOR_CAPABILITY", "9.0")];
+    let trace = traced(&settings, "a_layer_of_decode_takes_eight_launches");
+    if trace.is_empty() {
+        return;
+    }
+    let lines: Vec<&str> = trace.lines().collect();
+    let last_token = lines.iter().rposition(|l| *l == "cuGraphLaunch").unwrap();
+    let ran = &lines[last_token..];
+    let kernels: Vec<&str> =
+        ran.iter().copied().filter(|l| !l.starts_with("cu") && !l.contains(' ')).collect();
+    let layer = [
+        "rms_norm_f32",
+        "mul_mat_vec_f32", // query, key and value
+        "rope_set_rows_f32",
+        "flash_attn_any",
+        "mul_mat_vec_f32", // with the residual
+        "rms_norm_f32",
+        "mul_mat_vec_glu_f32",
+        "mul_mat_vec_f32", // with the residual
+    ];
+    let (layers, head) = kernels.split_at(kernels.len() / layer.len() * layer.len());
+    assert_eq!(layers.len() / layer.len(), 2);
+    for of_layer in layers.chunks(layer.len()) {
+        assert_eq!(of_layer, layer);
+    }
+    assert_eq!(head, ["rms_norm_f32", "mul_mat_vec_f32"]);
+    // All but the first may begin before the one before them has ended.
+    let early = ran.iter().filter(|l| l.starts_with("early ")).count();
+    assert_eq!(early, kernels.len() - 1);
+}
+
 /// An engine that is expected not to load.
 fn refused(change: impl FnOnce(&mut RuntimeOptions)) -> RuntimeError {
     let mut options = RuntimeOptions { n_ctx: 96, n_threads: 1, ..RuntimeOptions::default() };

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::base::event::DeviceIndex;
-use crate::engine::graph::{Graph, Lifetime, Role, TensorId, plan_arena};
+use crate::engine::graph::{Graph, Lifetime, Node, Op, Role, TensorId, plan_arena};
 
 use super::cut::SplitPlan;
 
@@ -108,8 +108,55 @@ fn copies(graph: &Graph, allocation: &Allocation, split: &super::cut::Split) -> 
     split.inputs.iter().filter_map(step).collect()
 }
 
+/// Tokens up to which a device may run several nodes as one, for which their operands must live on. In
+/// larger batches that would save little and cost memory.
+const JOINED_TOKENS_MAX: usize = 8;
+
+/// For each node of a split, the last one that a device may run together with it: products of the same
+/// activations and what is done to each element of their results; the turning of queries and keys and
+/// the way into the cache.
+fn run_ends(graph: &Graph, nodes: &[Node], first: usize) -> Vec<usize> {
+    let mut ends: Vec<usize> = (first..first + nodes.len()).collect();
+    let mut at = 0;
+    while at < nodes.len() {
+        let rest = &nodes[at..];
+        let length = run_length(graph, rest).max(1);
+        ends[at..at + length].fill(first + at + length - 1);
+        at += length;
+    }
+    ends
+}
+
+/// How many nodes from the first one on may run together.
+fn run_length(graph: &Graph, nodes: &[Node]) -> usize {
+    let Some(start) = nodes.first() else { return 0 };
+    let tokens = |id: TensorId| graph.tensor(id).ne[2] * graph.tensor(id).ne[3];
+    match start.op {
+        Op::MulMat | Op::MulMatId => {
+            let column = graph.root(start.src[1]);
+            let columns = graph.tensor(start.src[1]).ne[1] * tokens(start.src[1]);
+            let mut results: Vec<TensorId> = Vec::new();
+            let belongs = |node: &&Node| {
+                let joins = match node.op {
+                    Op::Add | Op::Glu(_) => results.contains(&graph.root(node.src[0])),
+                    op => op == start.op && graph.root(node.src[1]) == column,
+                };
+                results.push(graph.root(node.dst));
+                joins
+            };
+            if columns > JOINED_TOKENS_MAX { 1 } else { nodes.iter().take_while(belongs).count() }
+        }
+        Op::Rope(_) if tokens(start.dst) <= JOINED_TOKENS_MAX => {
+            let belongs = |n: &&Node| matches!(n.op, Op::Rope(_) | Op::SetRows);
+            nodes.iter().take_while(belongs).count()
+        }
+        _ => 1,
+    }
+}
+
 /// First and last step at which each tensor of an arena is alive on each device. Steps are node
-/// numbers; a copy happens at its split's first node.
+/// numbers; a copy happens at its split's first node. What a node reads lives until the last node
+/// that may run together with it.
 fn lifetimes(graph: &Graph, plan: &SplitPlan) -> HashMap<(TensorId, DeviceIndex), (usize, usize)> {
     let mut lives: HashMap<(TensorId, DeviceIndex), (usize, usize)> = HashMap::new();
     let end = graph.nodes.len();
@@ -127,16 +174,17 @@ fn lifetimes(graph: &Graph, plan: &SplitPlan) -> HashMap<(TensorId, DeviceIndex)
                 life.1 = life.1.max(split.start);
             }
         }
-        for i in split.start..split.end {
+        let nodes = &graph.nodes[split.start..split.end];
+        for (i, &end) in (split.start..).zip(&run_ends(graph, nodes, split.start)) {
             let node = &graph.nodes[i];
             if in_arena(node.dst) {
-                lives.entry((graph.root(node.dst), split.device)).or_insert((i, i));
+                lives.entry((graph.root(node.dst), split.device)).or_insert((i, end));
             }
             for &src in &node.src {
                 // A copied view lives as itself; everything else lives as its owner.
                 for key in [(src, split.device), (graph.root(src), split.device)] {
                     if let Some(life) = lives.get_mut(&key) {
-                        life.1 = life.1.max(i);
+                        life.1 = life.1.max(end);
                     }
                 }
             }

@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use crate::engine::backend::device::{
@@ -19,10 +20,10 @@ use crate::engine::tensor::DType;
 
 use super::buffers::DeviceBuffers;
 use super::clock::DeviceClock;
-use super::driver::{Context, CudaError, DeviceEvent, DeviceMemory, Function, Stream};
+use super::driver::{Context, CudaError, DeviceEvent, DeviceMemory, Stream};
 use super::kernels::{Kernels, NoKernel};
 use super::launch::{self, Operand, ScratchPlan};
-use super::program::{CudaProgram, Replay};
+use super::program::{CudaProgram, Replay, Step};
 use super::staging::Staging;
 
 /// How many of the latest tickets are remembered; a graph has far fewer splits and copies.
@@ -93,7 +94,7 @@ impl CudaDevice {
             info: DeviceInfo { name, description, kind: DeviceKind::Cuda },
             buffers: DeviceBuffers::default(),
             scratch: None,
-            kernels: Kernels::new(&context),
+            kernels: Kernels::new(&context, driver_version),
             staging: Staging::new(&context),
             clock,
             events: Vec::new(),
@@ -252,7 +253,7 @@ impl CudaDevice {
         &self,
         nodes: &[(Op, Vec<Operand>, Operand)],
         scratch: &mut ScratchPlan,
-    ) -> Result<(Vec<launch::Launch>, Vec<std::ops::Range<usize>>), DeviceError> {
+    ) -> Result<(Vec<launch::Launch>, Vec<Range<usize>>), DeviceError> {
         let (mut launches, mut ranges) = (Vec::new(), Vec::with_capacity(nodes.len()));
         for (op, src, dst) in nodes {
             let first = launches.len();
@@ -269,12 +270,14 @@ impl CudaDevice {
         Ok((launches, ranges))
     }
 
-    /// Finds the kernel of each launch; compiles those that are new.
+    /// Finds the kernel of each launch; compiles those that are new. `written`: what the nodes write, if
+    /// launches may overlap. The first one never does: what ran before it is not known here.
     fn with_functions(
         &mut self,
         planned: Vec<launch::Launch>,
-    ) -> Result<Vec<(Function, launch::Launch)>, DeviceError> {
-        let mut launches = Vec::with_capacity(planned.len());
+        written: Option<&[Range<u64>]>,
+    ) -> Result<Vec<Step>, DeviceError> {
+        let mut launches: Vec<Step> = Vec::with_capacity(planned.len());
         for launch in planned {
             let function = self.kernels.get(launch.kernel, launch.shared_bytes);
             let function = function.map_err(|e| match e {
@@ -285,7 +288,15 @@ impl CudaDevice {
                     DeviceError::Kernel { device: self.info.name.clone(), reason: e.to_string() }
                 }
             })?;
-            launches.push((function, launch));
+            let is_constant = |read: &Range<u64>| {
+                let writes = written.unwrap_or_default();
+                writes.iter().all(|w| w.end <= read.start || read.end <= w.start)
+            };
+            let overlaps = written.is_some()
+                && function.can_overlap()
+                && !launches.is_empty()
+                && launch::read_before_the_wait(&launch).iter().all(is_constant);
+            launches.push(Step { function, launch, overlaps });
         }
         Ok(launches)
     }
@@ -437,8 +448,13 @@ impl Device for CudaDevice {
         let mut scratch_plan = ScratchPlan::placed(scratch.address(), &measured);
         let (planned, ranges) = self.plan(&placed, &mut scratch_plan)?;
         memory.push(scratch);
-        let joined = self.with_functions(launch::fuse(&planned))?;
-        let launches = self.with_functions(planned)?;
+        let written: Vec<Range<u64>> = placed
+            .iter()
+            .map(|(_, _, dst)| dst.address..dst.address + dst.span_bytes() as u64)
+            .collect();
+        let fused = launch::fuse(&planned, &self.context.traits);
+        let joined = self.with_functions(fused, Some(&written))?;
+        let launches = self.with_functions(planned, None)?;
         let replay = Mutex::new(Replay::Launches(0));
         Ok(Program(Box::new(CudaProgram {
             joined,

@@ -11,6 +11,14 @@ use super::ptx::{UNITS, Unit};
 /// Dynamic shared memory that every launch may ask for without being allowed to.
 const SHARED_BYTES_UNASKED: u32 = 48 << 10;
 
+/// Set to anything but 0, it keeps kernels from starting before the ones before them have ended.
+const NO_OVERLAP: &str = "GPUWHY_NO_CUDA_OVERLAP";
+
+/// The first devices with programmatic dependent launch, and the first driver that captures it into a
+/// graph.
+const OVERLAP_CAPABILITY_MIN: (u32, u32) = (9, 0);
+const OVERLAP_DRIVER_MIN: i32 = 12_030;
+
 /// A kernel that could not be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoKernel {
@@ -28,14 +36,21 @@ pub(super) struct Kernels {
     context: Arc<Context>,
     modules: HashMap<&'static str, Arc<Module>>,
     functions: HashMap<&'static str, (Function, u32)>,
+    /// Whether the driver and the device can start a kernel while another one runs.
+    overlap: bool,
     compile_ns: u64,
 }
 
 impl Kernels {
-    pub(super) fn new(context: &Arc<Context>) -> Self {
+    /// The kernels of a device, with a driver for this version of CUDA.
+    pub(super) fn new(context: &Arc<Context>, driver_version: i32) -> Self {
+        let asked = std::env::var(NO_OVERLAP).is_ok_and(|v| v != "0");
+        let overlap = !asked
+            && driver_version >= OVERLAP_DRIVER_MIN
+            && context.traits.compute_capability >= OVERLAP_CAPABILITY_MIN;
         let context = Arc::clone(context);
         let (modules, functions) = (HashMap::new(), HashMap::new());
-        Self { context, modules, functions, compile_ns: 0 }
+        Self { context, modules, functions, overlap, compile_ns: 0 }
     }
 
     /// Time that the driver has spent on compiling PTX, or on finding it in its cache.
@@ -46,7 +61,9 @@ impl Kernels {
     /// A kernel that may use so much dynamic shared memory.
     pub(super) fn get(&mut self, name: &'static str, shared: u32) -> Result<Function, NoKernel> {
         if !self.functions.contains_key(name) {
-            let function = Function::get(&self.module_of(name)?, name)?;
+            let (module, ptx) = self.module_of(name)?;
+            let overlaps = self.overlap && waits_for_earlier_work(ptx, name);
+            let function = Function::get(&module, name, overlaps)?;
             self.functions.insert(name, (function, SHARED_BYTES_UNASKED));
         }
         let compute_capability = self.context.traits.compute_capability;
@@ -59,20 +76,29 @@ impl Kernels {
         Ok(function.clone())
     }
 
-    fn module_of(&mut self, name: &'static str) -> Result<Arc<Module>, NoKernel> {
+    fn module_of(&mut self, name: &'static str) -> Result<(Arc<Module>, &'static str), NoKernel> {
         let compute_capability = self.context.traits.compute_capability;
         let unit = UNITS.iter().find(|u| u.kernels.contains(&name));
         let ptx = unit.and_then(|unit| Some((unit, ptx_for(unit, compute_capability)?)));
         let (unit, ptx) = ptx.ok_or(NoKernel::NotBuilt { name, compute_capability })?;
         if let Some(module) = self.modules.get(unit.name) {
-            return Ok(Arc::clone(module));
+            return Ok((Arc::clone(module), ptx));
         }
         let start_ns = now_ns();
         let module = Module::load(&self.context, ptx)?;
         self.compile_ns += now_ns() - start_ns;
         self.modules.insert(unit.name, Arc::clone(&module));
-        Ok(module)
+        Ok((module, ptx))
     }
+}
+
+/// Whether a kernel waits, before it reads anything that changes, for kernels that still run: only then
+/// may it start early. See `wait_for_earlier_work` in `kernels/device.cuh`.
+fn waits_for_earlier_work(ptx: &str, name: &str) -> bool {
+    let body = ptx
+        .split(".entry ")
+        .find(|body| body.strip_prefix(name).is_some_and(|rest| rest.starts_with('(')));
+    body.is_some_and(|body| body.contains("griddepcontrol.wait"))
 }
 
 /// The PTX for the highest capability that a device has. PTX for an "a" target, which uses what only
@@ -111,6 +137,30 @@ mod tests {
         assert_eq!(found((8, 9)), Some("new"));
         assert_eq!(found((9, 0)), Some("hopper"));
         assert_eq!(found((10, 0)), Some("new"));
+    }
+
+    #[test]
+    fn kernels_of_decode_wait_for_earlier_work() {
+        let waits = |name| {
+            let unit = UNITS.iter().find(|u| u.kernels.contains(&name)).unwrap();
+            let at = |device| waits_for_earlier_work(ptx_for(unit, device).unwrap(), name);
+            assert!(!at((8, 0)), "{name}: 8.0 knows no such instruction");
+            at((9, 0))
+        };
+        for name in [
+            "mul_mat_vec_q4_k",
+            "mul_mat_vec_glu_q6_k",
+            "mul_mat_vec_q4_k_q6_k",
+            "mul_mat_vec_f16",
+            "rms_norm_f32",
+            "add_rms_norm_f32",
+            "rope_set_rows_f16",
+            "flash_attn_few_128",
+            "flash_attn_merge",
+        ] {
+            assert!(waits(name), "{name}");
+        }
+        assert!(!waits("mul_mat_few_q4_k"), "it reads activations past the ordinary caches");
     }
 
     #[test]

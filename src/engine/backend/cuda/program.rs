@@ -19,14 +19,22 @@ const CAPTURE_LAUNCHES_MIN: usize = 4;
 /// See the module.
 pub(super) struct CudaProgram {
     /// What runs: launches that may do the work of several nodes.
-    pub(super) joined: Vec<(Function, Launch)>,
+    pub(super) joined: Vec<Step>,
     /// The same work with launches of one node each, for timing nodes.
-    pub(super) launches: Vec<(Function, Launch)>,
+    pub(super) launches: Vec<Step>,
     /// The launches of each node.
     pub(super) nodes: Vec<Range<usize>>,
     /// Keeps every address valid.
     pub(super) _memory: Vec<Arc<DeviceMemory>>,
     pub(super) replay: Mutex<Replay>,
+}
+
+/// A launch and its kernel.
+pub(super) struct Step {
+    pub(super) function: Function,
+    pub(super) launch: Launch,
+    /// Whether it may start while the launch before it still runs.
+    pub(super) overlaps: bool,
 }
 
 /// How a program runs the next time.
@@ -67,11 +75,11 @@ impl CudaProgram {
     }
 }
 
-fn start(stream: &Stream, launches: &[(Function, Launch)]) -> Result<(), CudaError> {
-    for (function, launch) in launches {
+fn start(stream: &Stream, steps: &[Step]) -> Result<(), CudaError> {
+    for Step { function, launch, overlaps } in steps {
         // SAFETY: planned for this kernel from checked tensors; the program's memory keeps the
         // addresses valid, and the device waits for the stream before a program is dropped.
-        unsafe { stream.launch(function, launch) }?;
+        unsafe { stream.launch(function, launch, *overlaps) }?;
     }
     Ok(())
 }

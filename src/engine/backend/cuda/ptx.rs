@@ -20,6 +20,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/add.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/add.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/add.compute_90.ptx")),
         ],
     },
     Unit {
@@ -28,6 +29,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/add_rms_norm.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/add_rms_norm.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/add_rms_norm.compute_90.ptx")),
         ],
     },
     Unit {
@@ -36,6 +38,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/expert_sum.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/expert_sum.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/expert_sum.compute_90.ptx")),
         ],
     },
     Unit {
@@ -44,6 +47,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/expert_weights.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/expert_weights.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/expert_weights.compute_90.ptx")),
         ],
     },
     Unit {
@@ -61,6 +65,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/flash_attn.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/flash_attn.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/flash_attn.compute_90.ptx")),
         ],
     },
     Unit {
@@ -69,6 +74,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/flash_attn_any.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/flash_attn_any.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/flash_attn_any.compute_90.ptx")),
         ],
     },
     Unit {
@@ -77,6 +83,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/flash_attn_merge.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/flash_attn_merge.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/flash_attn_merge.compute_90.ptx")),
         ],
     },
     Unit {
@@ -102,6 +109,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/get_rows.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/get_rows.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/get_rows.compute_90.ptx")),
         ],
     },
     Unit {
@@ -110,6 +118,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/glu.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/glu.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/glu.compute_90.ptx")),
         ],
     },
     Unit {
@@ -126,6 +135,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul.compute_90.ptx")),
         ],
     },
     Unit {
@@ -146,26 +156,29 @@ pub(super) const UNITS: &[Unit] = &[
     },
     Unit {
         name: "mul_mat_float_bf16",
-        kernels: &["mul_mat_few_bf16", "mul_mat_vec_bf16"],
+        kernels: &["mul_mat_few_bf16", "mul_mat_vec_bf16", "mul_mat_vec_glu_bf16"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_float_bf16.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_float_bf16.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_float_bf16.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_float_f16",
-        kernels: &["mul_mat_few_f16", "mul_mat_vec_f16"],
+        kernels: &["mul_mat_few_f16", "mul_mat_vec_f16", "mul_mat_vec_glu_f16"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_float_f16.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_float_f16.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_float_f16.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_float_f32",
-        kernels: &["mul_mat_few_f32", "mul_mat_vec_f32"],
+        kernels: &["mul_mat_few_f32", "mul_mat_vec_f32", "mul_mat_vec_glu_f32"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_float_f32.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_float_f32.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_float_f32.compute_90.ptx")),
         ],
     },
     Unit {
@@ -274,106 +287,146 @@ pub(super) const UNITS: &[Unit] = &[
     },
     Unit {
         name: "mul_mat_vec_iq4_nl",
-        kernels: &["mul_mat_few_iq4_nl", "mul_mat_vec_iq4_nl"],
+        kernels: &["mul_mat_few_iq4_nl", "mul_mat_vec_glu_iq4_nl", "mul_mat_vec_iq4_nl"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_iq4_nl.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_iq4_nl.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_iq4_nl.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_iq4_xs",
-        kernels: &["mul_mat_few_iq4_xs", "mul_mat_vec_iq4_xs"],
+        kernels: &["mul_mat_few_iq4_xs", "mul_mat_vec_glu_iq4_xs", "mul_mat_vec_iq4_xs"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_iq4_xs.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_iq4_xs.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_iq4_xs.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_mxfp4",
-        kernels: &["mul_mat_few_mxfp4", "mul_mat_vec_mxfp4"],
+        kernels: &["mul_mat_few_mxfp4", "mul_mat_vec_glu_mxfp4", "mul_mat_vec_mxfp4"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_mxfp4.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_mxfp4.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_mxfp4.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q2_k",
-        kernels: &["mul_mat_few_q2_k", "mul_mat_vec_q2_k"],
+        kernels: &["mul_mat_few_q2_k", "mul_mat_vec_glu_q2_k", "mul_mat_vec_q2_k"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q2_k.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q2_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q2_k.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q3_k",
-        kernels: &["mul_mat_few_q3_k", "mul_mat_vec_q3_k"],
+        kernels: &["mul_mat_few_q3_k", "mul_mat_vec_glu_q3_k", "mul_mat_vec_q3_k"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q3_k.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q3_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q3_k.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q4_0",
-        kernels: &["mul_mat_few_q4_0", "mul_mat_vec_q4_0"],
+        kernels: &["mul_mat_few_q4_0", "mul_mat_vec_glu_q4_0", "mul_mat_vec_q4_0"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_0.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_0.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q4_0.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q4_1",
-        kernels: &["mul_mat_few_q4_1", "mul_mat_vec_q4_1"],
+        kernels: &["mul_mat_few_q4_1", "mul_mat_vec_glu_q4_1", "mul_mat_vec_q4_1"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_1.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_1.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q4_1.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q4_k",
-        kernels: &["mul_mat_few_q4_k", "mul_mat_vec_q4_k"],
+        kernels: &["mul_mat_few_q4_k", "mul_mat_vec_glu_q4_k", "mul_mat_vec_q4_k"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_k.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q4_k.compute_90.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q4_k_q5_k",
+        kernels: &["mul_mat_vec_q4_k_q5_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_k_q5_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_k_q5_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q4_k_q5_k.compute_90.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q4_k_q6_k",
+        kernels: &["mul_mat_vec_q4_k_q6_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q4_k_q6_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q4_k_q6_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q4_k_q6_k.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q5_0",
-        kernels: &["mul_mat_few_q5_0", "mul_mat_vec_q5_0"],
+        kernels: &["mul_mat_few_q5_0", "mul_mat_vec_glu_q5_0", "mul_mat_vec_q5_0"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q5_0.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q5_0.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q5_0.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q5_1",
-        kernels: &["mul_mat_few_q5_1", "mul_mat_vec_q5_1"],
+        kernels: &["mul_mat_few_q5_1", "mul_mat_vec_glu_q5_1", "mul_mat_vec_q5_1"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q5_1.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q5_1.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q5_1.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q5_k",
-        kernels: &["mul_mat_few_q5_k", "mul_mat_vec_q5_k"],
+        kernels: &["mul_mat_few_q5_k", "mul_mat_vec_glu_q5_k", "mul_mat_vec_q5_k"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q5_k.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q5_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q5_k.compute_90.ptx")),
+        ],
+    },
+    Unit {
+        name: "mul_mat_vec_q5_k_q6_k",
+        kernels: &["mul_mat_vec_q5_k_q6_k"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q5_k_q6_k.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q5_k_q6_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q5_k_q6_k.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q6_k",
-        kernels: &["mul_mat_few_q6_k", "mul_mat_vec_q6_k"],
+        kernels: &["mul_mat_few_q6_k", "mul_mat_vec_glu_q6_k", "mul_mat_vec_q6_k"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q6_k.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q6_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q6_k.compute_90.ptx")),
         ],
     },
     Unit {
         name: "mul_mat_vec_q8_0",
-        kernels: &["mul_mat_few_q8_0", "mul_mat_vec_q8_0"],
+        kernels: &["mul_mat_few_q8_0", "mul_mat_vec_glu_q8_0", "mul_mat_vec_q8_0"],
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/mul_mat_vec_q8_0.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/mul_mat_vec_q8_0.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/mul_mat_vec_q8_0.compute_90.ptx")),
         ],
     },
     Unit {
@@ -382,6 +435,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/quantize.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/quantize.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/quantize.compute_90.ptx")),
         ],
     },
     Unit {
@@ -390,6 +444,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/rms_norm.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/rms_norm.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/rms_norm.compute_90.ptx")),
         ],
     },
     Unit {
@@ -398,6 +453,25 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/rope.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/rope.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/rope.compute_90.ptx")),
+        ],
+    },
+    Unit {
+        name: "rope_set_rows",
+        kernels: &[
+            "rope_set_rows_bf16",
+            "rope_set_rows_f16",
+            "rope_set_rows_f32",
+            "rope_set_rows_q4_0",
+            "rope_set_rows_q4_1",
+            "rope_set_rows_q5_0",
+            "rope_set_rows_q5_1",
+            "rope_set_rows_q8_0",
+        ],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/rope_set_rows.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/rope_set_rows.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/rope_set_rows.compute_90.ptx")),
         ],
     },
     Unit {
@@ -406,6 +480,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/scale.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/scale.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/scale.compute_90.ptx")),
         ],
     },
     Unit {
@@ -423,6 +498,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/set_rows.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/set_rows.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/set_rows.compute_90.ptx")),
         ],
     },
     Unit {
@@ -431,6 +507,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/soft_max.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/soft_max.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/soft_max.compute_90.ptx")),
         ],
     },
     Unit {
@@ -439,6 +516,7 @@ pub(super) const UNITS: &[Unit] = &[
         ptx: &[
             ((7, 5), include_str!("kernels/ptx/top_k.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/top_k.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/top_k.compute_90.ptx")),
         ],
     },
 ];

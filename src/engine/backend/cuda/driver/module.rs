@@ -77,6 +77,7 @@ impl Drop for Module {
 pub(in crate::engine::backend::cuda) struct Function {
     _module: Arc<Module>,
     raw: sys::CUfunction,
+    can_overlap: bool,
 }
 
 // SAFETY: see `Context`.
@@ -85,16 +86,18 @@ unsafe impl Send for Function {}
 unsafe impl Sync for Function {}
 
 impl Function {
+    /// `can_overlap`: it waits by itself for kernels that still run, and the driver knows of that.
     pub(in crate::engine::backend::cuda) fn get(
         module: &Arc<Module>,
         name: &str,
+        can_overlap: bool,
     ) -> Result<Self, CudaError> {
         module.context.enter()?;
         let text = CString::new(name).unwrap_or_default();
         let mut raw = std::ptr::null_mut();
         // SAFETY: the module lives and the name ends with 0; the call writes the handle.
         unsafe { call!(cuModuleGetFunction(&raw mut raw, module.raw, text.as_ptr())) }?;
-        Ok(Self { _module: Arc::clone(module), raw })
+        Ok(Self { _module: Arc::clone(module), raw, can_overlap })
     }
 
     /// Lets launches ask for so much dynamic shared memory.
@@ -105,6 +108,11 @@ impl Function {
         let what = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the function lives.
         unsafe { call!(cuFuncSetAttribute(self.raw, what, bytes as i32)) }
+    }
+
+    /// Whether it may be started while the kernel before it still runs.
+    pub(in crate::engine::backend::cuda) fn can_overlap(&self) -> bool {
+        self.can_overlap
     }
 
     pub(super) fn raw(&self) -> sys::CUfunction {

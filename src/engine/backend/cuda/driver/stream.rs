@@ -126,31 +126,60 @@ impl Stream {
         unsafe { call!(cuMemcpyDtoDAsync_v2(address, from_address, bytes, self.raw)) }
     }
 
-    /// Starts a kernel.
+    /// Starts a kernel; with `overlaps` perhaps before the one before it has ended.
     ///
     /// # Safety
     /// The launch's argument is the kernel's struct, and all memory that it names lives until the
-    /// work is done.
+    /// work is done. A kernel that overlaps reads only what no earlier kernel writes until it waits.
     pub(in crate::engine::backend::cuda) unsafe fn launch(
         &self,
         function: &Function,
         launch: &Launch,
+        overlaps: bool,
     ) -> Result<(), CudaError> {
         let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
         let mut argument: *mut c_void = launch.params.as_bytes().as_ptr().cast_mut().cast();
-        // SAFETY: the driver copies the argument, whose size it knows from the kernel, before it
-        // returns; the rest is passed on.
+        if !overlaps {
+            // SAFETY: the driver copies the argument, whose size it knows from the kernel, before it
+            // returns; the rest is passed on.
+            return unsafe {
+                call!(cuLaunchKernel(
+                    function.raw(),
+                    gx,
+                    gy,
+                    gz,
+                    bx,
+                    by,
+                    bz,
+                    launch.shared_bytes,
+                    self.raw,
+                    &raw mut argument,
+                    std::ptr::null_mut(),
+                ))
+            };
+        }
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        };
+        let config = sys::CUlaunchConfig {
+            gridDimX: gx,
+            gridDimY: gy,
+            gridDimZ: gz,
+            blockDimX: bx,
+            blockDimY: by,
+            blockDimZ: bz,
+            sharedMemBytes: launch.shared_bytes,
+            hStream: self.raw,
+            attrs: &raw mut attribute,
+            numAttrs: 1,
+        };
+        // SAFETY: as above; the driver reads the attribute before it returns.
         unsafe {
-            call!(cuLaunchKernel(
+            call!(cuLaunchKernelEx(
+                &raw const config,
                 function.raw(),
-                gx,
-                gy,
-                gz,
-                bx,
-                by,
-                bz,
-                launch.shared_bytes,
-                self.raw,
                 &raw mut argument,
                 std::ptr::null_mut(),
             ))

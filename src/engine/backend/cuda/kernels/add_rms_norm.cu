@@ -5,6 +5,7 @@
 
 CUDA_KERNEL(add_rms_norm_f32, AddNormParams, 1024) {
     SHARED_ARRAY(float, partial, 32);
+    begin_after_earlier_work();
     const u64 row = static_cast<u64>(blockIdx.x) * p.ne0;
     float squares = 0.0f;
     for (u32 i = threadIdx.x * 4; i < p.ne0; i += blockDim.x * 4) {

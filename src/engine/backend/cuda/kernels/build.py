@@ -11,7 +11,8 @@ toolchain.json pins by hash (about 220 MB, kept in $GPUWHY_CUDA_WHEELS or ~/.cac
 
 The PTX says `.version 8.0`, so that drivers from 525 on load it, although NVRTC writes a newer
 version; that it is 8.0 indeed is shown by the oldest assembler of toolchain.json. Each PTX file is
-assembled for every architecture it may meet, because NVRTC lets pass what ptxas refuses. Registers,
+assembled for every architecture it may meet, because NVRTC lets pass what ptxas refuses. PTX for 9.0
+is made only of units whose kernels may overlap with the kernel before them. Registers,
 spills and shared memory that ptxas reports stand in ptx/UNIT.json beside the hashes.
 """
 
@@ -136,6 +137,16 @@ def wheel(package, version, digest):
     return folder
 
 
+def targets_of(unit, targets):
+    """The architectures a unit is compiled for: not those whose instructions it does not use."""
+    texts = [(KERNELS / name).read_text() for name in sources(unit) if name != "device.cuh"]
+    return [
+        arch
+        for arch, target in targets.items()
+        if "only_with" not in target or any(target["only_with"] in text for text in texts)
+    ]
+
+
 class Toolchain:
     def __init__(self):
         settings = json.loads(TOOLCHAIN.read_text())
@@ -236,7 +247,7 @@ def verify(toolchain, unit, arch):
 def verify_all(toolchain, unit):
     """Each kernel's figures by the architecture of the PTX."""
     all_figures = {}
-    for arch in toolchain.targets:
+    for arch in targets_of(unit, toolchain.targets):
         figures = verify(toolchain, unit, arch)
         entries = sorted(ENTRY.findall((PTX / f"{unit}.{arch}.ptx").read_text()))
         if sorted(figures) != entries:
@@ -300,7 +311,7 @@ def build(wanted):
         jobs = []
         for unit in wanted:
             entry = {"toolchain_sha256": settings, "sources": sources(unit), "ptx": {}}
-            for arch in toolchain.targets:
+            for arch in targets_of(unit, toolchain.targets):
                 ptx = toolchain.compile(unit, arch)
                 file = PTX / f"{unit}.{arch}.ptx"
                 file.write_text(ptx)

@@ -192,6 +192,26 @@ __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t* registers, const voi
                  : "memory");
 }
 
+// ---- Programmatic dependent launch (9.0 and up) ----
+//
+// A kernel may start while the one before it still runs, if the host allows it. Every thread of such a
+// kernel calls wait_for_earlier_work before it reads what another kernel wrote, and before it writes
+// anything; weights it may read at once. Older devices run kernels one after the other.
+
+// From here on the next kernel may start where there is room.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+// Returns when all kernels before this one have ended and their results can be read.
+__device__ __forceinline__ void wait_for_earlier_work() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // ---- Loads and fast mathematics ----
 
 // For data that is read once, such as weights in decode: read-only, and first out of the caches.
@@ -240,6 +260,12 @@ __device__ __forceinline__ float fast_tanh(float x) {
 #define WARP_LANES 32u
 #define ALL_LANES 0xffffffffu
 #define NAN_F32 __int_as_float(0x7fffffff)
+
+// For kernels that have nothing to do before the wait.
+__device__ __forceinline__ void begin_after_earlier_work() {
+    let_next_kernel_start();
+    wait_for_earlier_work();
+}
 
 // ---- Reductions ----
 //

@@ -8,6 +8,7 @@
 // dst = f(a, b). The result may be `a` itself.
 template <class F>
 __device__ __forceinline__ void zip_rows(const ZipParams& p, F f) {
+    begin_after_earlier_work();
     const u32 row = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
     const u32 i1 = row % p.ne1, i2 = row / p.ne1;
     const float* a = p.a + i1 * p.a_row + i2 * p.a_plane;

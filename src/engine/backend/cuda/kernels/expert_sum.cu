@@ -3,6 +3,7 @@
 #include "params_ops.cuh"
 
 CUDA_KERNEL(expert_sum_f32, ExpertSumParams, 256) {
+    begin_after_earlier_work();
     const u32 token = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
     const float* src = p.src + token * p.src_plane;
     const float* weights = p.weights + static_cast<u64>(token) * p.k;

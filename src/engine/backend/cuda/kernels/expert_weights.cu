@@ -6,6 +6,7 @@
 #define SMALLEST_NORMAL 1.17549435e-38f
 
 CUDA_KERNEL(expert_weights_f32, ExpertWeightsParams, 128) {
+    begin_after_earlier_work();
     const u32 lane = threadIdx.x % WARP_LANES;
     const u32 token = (blockIdx.x * blockDim.x + threadIdx.x) / WARP_LANES;
     if (token >= p.t) return;

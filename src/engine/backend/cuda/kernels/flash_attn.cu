@@ -331,6 +331,7 @@ __device__ __forceinline__ void flash_attn(const FlashAttnParams& p) {
     constexpr u32 STRIDE = D + 8, ROWS = 16 * WARPS_M, TILES = CELLS / 8 / WARPS_N;
     static_assert(WARPS_M * WARPS_N * WARP_LANES == FLASH_ATTN_THREADS && TILES % 2 == 0);
     DYNAMIC_SHARED(half, shared);
+    begin_after_earlier_work();
     half* queries = shared;
     half* tiles = queries + (EXACT ? 2 : 1) * ROWS * STRIDE;
     const u32 first_row = blockIdx.x * ROWS, head_kv = blockIdx.y, split = blockIdx.z;

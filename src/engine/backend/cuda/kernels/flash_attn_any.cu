@@ -9,6 +9,7 @@
 
 // Dynamic shared memory: d floats of the query, dv floats per warp.
 CUDA_KERNEL(flash_attn_any, FlashAttnParams, FLASH_ATTN_THREADS) {
+    begin_after_earlier_work();
     DYNAMIC_SHARED(float, query);
     SHARED_ARRAY(float, largest_of, WARPS);
     SHARED_ARRAY(float, sum_of, WARPS);

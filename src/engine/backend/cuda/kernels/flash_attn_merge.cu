@@ -3,6 +3,7 @@
 #include "flash_attn.cuh"
 
 CUDA_KERNEL(flash_attn_merge, FlashAttnParams, FLASH_ATTN_THREADS) {
+    begin_after_earlier_work();
     const u32 head = blockIdx.x % p.n_head, token = blockIdx.x / p.n_head;
     const u64 first = static_cast<u64>(blockIdx.x) * p.splits;
     const float* stats = p.stats + 2 * first;

@@ -11,6 +11,7 @@
 
 template <class T, class Convert>
 __device__ __forceinline__ void get_plain_rows(const GetRowsParams& p, Convert convert) {
+    begin_after_earlier_work();
     const u32 token = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
     const u32 row = static_cast<u32>(p.ids[token]);
     const T* src = reinterpret_cast<const T*>(static_cast<const char*>(p.table) +
@@ -47,6 +48,7 @@ __device__ __forceinline__ void get_block_rows(const GetRowsParams& p) {
     constexpr u32 CHUNK_BYTES = GET_ROWS_ELEMENTS / Format::BLOCK * Format::BYTES;
     // Formats may look a few bytes to either side of a block.
     SHARED_ARRAY(uint8_t, staged, 16 + CHUNK_BYTES + 16);
+    begin_after_earlier_work();
     const u32 token = blockIdx.x / p.chunks, chunk = blockIdx.x % p.chunks;
     const u32 row = static_cast<u32>(p.ids[token]);
     const bool exists = row < p.rows;

@@ -5,7 +5,11 @@
 // format lets them. So loads are of 16 bytes whatever the format's alignment, the bytes in flight do
 // not depend on registers, and few instructions are left for each byte. Short rows share a warp:
 // `lanes` of it, 32, 16 or 8, work on a row. While the first slots fill, the block rounds its column
-// to 8 bits in shared memory, which costs no launch.
+// to 8 bits in shared memory, which costs no launch. The first fetches need nothing of the kernel
+// before, so that they may be under way while it ends.
+//
+// With GLU a warp takes a row of the gate and then the same row of up, and writes their gated unit as
+// well. Without, a block works on one of up to three matrices.
 //
 // grid (blocks, pairs), up to 8 warps. Shared memory: MulMatVec<F>::shared_bytes(k, warps).
 // Rows and tensor start at multiples of the format's alignment, the tensor at one of 16. Reads reach
@@ -15,7 +19,7 @@
 #include "blocks.cuh"
 #include "params_matmul.cuh"
 
-template <class F>
+template <class F, bool GLU>
 struct MulMatVec {
     // Bytes of the blocks that hold a lane's 64 elements in a slot, times 4, since it may be a part.
     static constexpr int LANES_BYTES = 256 / F::BLOCK * F::BYTES;
@@ -98,22 +102,49 @@ struct MulMatVec {
         return sum;
     }
 
-    // The weights of this block's pair, or null if its id names no expert; then its result is zeros.
-    __device__ const uint8_t* choose_weights(int slot, int token, float* dst) const {
-        if (p.ids == nullptr) return p.w;
+    // How far an expert's weights lie into each matrix, or -1 if this block's id names no expert; then
+    // its results are zeros.
+    __device__ int64_t choose_expert(const ChosenSide& at, int slot, int token, uint64_t dst_offset) const {
         const uint8_t* ids = reinterpret_cast<const uint8_t*>(p.ids) + token * p.ids_token_bytes;
         const int expert = reinterpret_cast<const int*>(ids)[slot];
-        if (expert >= 0 && expert < p.n_expert) return p.w + expert * p.w_expert_bytes;
-        for (int row = blockIdx.x * blockDim.x + threadIdx.x; row < p.n; row += gridDim.x * blockDim.x) dst[row] = 0.0f;
-        return nullptr;
+        if (expert >= 0 && expert < p.n_expert) return expert * at.side.w_expert_bytes;
+        const int first = (blockIdx.x - at.first_block) * blockDim.x + threadIdx.x;
+        for (int row = first; row < at.side.n; row += at.blocks * blockDim.x) {
+            if constexpr (GLU) {
+                store_gated(p, dst_offset, row, 0.0f, 0.0f);
+            } else {
+                store_product(at.side, dst_offset, row, 0.0f);
+            }
+        }
+        return -1;
     }
 
-    __device__ void run() {
+    // Chooses the side anew, so that its addresses keep no registers while rows are streamed.
+    __device__ void store(int side, uint64_t dst_offset, int row, const float* sums) const {
+        if constexpr (GLU) {
+            store_gated(p, dst_offset, row, sums[0], sums[1]);
+        } else if (side == 0) {
+            store_product(p.sides[0], dst_offset, row, sums[0]);
+        } else if (side == 1) {
+            store_product(p.sides[1], dst_offset, row, sums[0]);
+        } else {
+            store_product(p.sides[2], dst_offset, row, sums[0]);
+        }
+    }
+
+    __device__ void run(const ChosenSide& at) {
+        let_next_kernel_start();
         const int slot_of_pair = blockIdx.y % p.slots, token = blockIdx.y / p.slots;
-        float* dst = reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(p.dst) + slot_of_pair * p.dst_slot_bytes +
-                                              token * p.dst_token_bytes);
-        const uint8_t* w = choose_weights(slot_of_pair, token, dst);
-        if (w == nullptr) return;
+        const uint64_t dst_offset = slot_of_pair * at.side.dst_slot_bytes + token * at.side.dst_token_bytes;
+        const uint8_t* w = at.side.w;
+        const int n = at.side.n;
+        const uint64_t w_row_bytes = at.side.w_row_bytes;
+        if (p.ids != nullptr) {
+            wait_for_earlier_work();
+            const int64_t offset = choose_expert(at, slot_of_pair, token, dst_offset);
+            if (offset < 0) return;
+            w += offset;
+        }
 
         // Rows of a warp, of a block; this lane's place in its row. `split` warps share a row, each
         // taking every `split`-th chunk; with less than 32 lanes a row is one chunk. A chunk of 32
@@ -122,7 +153,7 @@ struct MulMatVec {
         const int in_row = lane % lanes, first_chunk = warp % p.split;
         const int chunk_bytes = LANES_BYTES * lanes / 4;
         const int chunks = ceil_div(p.k, 64 * lanes), row_bytes = p.k / F::BLOCK * F::BYTES;
-        const int row_step = gridDim.x * rows_of_block;
+        const int row_step = at.blocks * rows_of_block, first_base = (blockIdx.x - at.first_block) * rows_of_block;
         const int row_of_lane = warp / p.split * rows_of_warp + lane / lanes;
         // Where the lane's row lies in a slot; rows are apart by a chunk and room for its start.
         uint8_t* slot_row = ring + lane / lanes * ((chunk_bytes + 32) / 16 * 16);
@@ -131,13 +162,17 @@ struct MulMatVec {
         // Fetches run ahead of the products by SLOTS - 1 chunks, over the ends of rows. `ahead` is
         // where this lane's first piece comes from, `left` the bytes from there to the row's end, and
         // `most` those of them that belong to the chunk.
-        int ahead_row = blockIdx.x * rows_of_block + row_of_lane, ahead_chunk = first_chunk, left = 0, most = 0;
+        int ahead_row = first_base + row_of_lane, ahead_chunk = first_chunk, left = 0, most = 0;
+        [[maybe_unused]] bool ahead_up = false;
         const uint8_t* ahead = w;
         const auto begin_row = [&] {
             ahead_chunk = first_chunk;
-            const uint8_t* row = w + ahead_row * p.w_row_bytes;
+            const uint8_t* row = w + ahead_row * w_row_bytes;
+            if constexpr (GLU) {
+                if (ahead_up) row += p.sides[1].w - p.sides[0].w;
+            }
             const int shift = static_cast<int>(reinterpret_cast<uint64_t>(row) % 16);
-            most = ahead_row < p.n ? shift + chunk_bytes - 16 * in_row : 0;
+            most = ahead_row < n ? shift + chunk_bytes - 16 * in_row : 0;
             left = shift + row_bytes - 16 * in_row - first_chunk * chunk_bytes;
             ahead = row - shift + 16 * in_row + first_chunk * chunk_bytes;
         };
@@ -153,12 +188,14 @@ struct MulMatVec {
             left -= p.split * chunk_bytes;
             ahead += p.split * chunk_bytes;
             if (ahead_chunk >= chunks) {
-                ahead_row += row_step;
+                if (!GLU || ahead_up) ahead_row += row_step;
+                if constexpr (GLU) ahead_up = !ahead_up;
                 begin_row();
             }
         };
         begin_row();
         for (int slot = 0; slot < SLOTS - 1; slot++) fetch(slot * SLOT_BYTES);
+        if (p.ids == nullptr) wait_for_earlier_work();
         {
             const uint64_t offset = slot_of_pair * p.x_slot_bytes + token * p.x_token_bytes;
             quantize(reinterpret_cast<const float*>(reinterpret_cast<const uint8_t*>(p.x) + offset));
@@ -169,40 +206,53 @@ struct MulMatVec {
         constexpr int PAIRS = F::BLOCK == UNIT ? 1 : F::BLOCK / 64;
         constexpr int PAIR_STEP = F::BLOCK == UNIT ? 2 * F::BYTES : F::BYTES;
         const uint8_t* lane_block = slot_row + in_row / PAIRS * PAIR_STEP;
-        SHARED_ARRAY(float, partial, 8);
+        constexpr int PARTS = GLU ? 2 : 1;
+        SHARED_ARRAY(float, partial, 8 * PARTS);
         int here = 0, before = RING_BYTES - SLOT_BYTES;
-        for (int base = blockIdx.x * rows_of_block; base < p.n; base += row_step) {
+        for (int base = first_base; base < n; base += row_step) {
             const int row = base + row_of_lane;
-            const int shift = static_cast<int>((reinterpret_cast<uint64_t>(w) + row * p.w_row_bytes) % 16);
-            const uint8_t* x = column + (first_chunk * lanes + in_row) * PAIR_BYTES;
-            int left_here = row < p.n ? p.k - 64 * (first_chunk * lanes + in_row) : 0;
-            float sum = 0.0f;
-            for (int chunk = first_chunk; chunk < chunks; chunk += p.split) {
-                cp_async_wait<SLOTS - 2>();
-                __syncwarp();
-                // The slot before this one, which every lane has left behind.
-                fetch(before);
-                if (left_here > 0) sum += pair_product(lane_block + here + shift, in_row % PAIRS, x, left_here <= UNIT);
-                x += p.split * lanes * PAIR_BYTES;
-                left_here -= p.split * lanes * 64;
-                before = here;
-                here = here == RING_BYTES - SLOT_BYTES ? 0 : here + SLOT_BYTES;
-            }
+            // The same for gate and up, since both matrices start at multiples of 16.
+            const int shift = static_cast<int>((reinterpret_cast<uint64_t>(w) + row * w_row_bytes) % 16);
+            float sums[PARTS];
 #pragma unroll
-            for (int offset = 16; offset > 0; offset /= 2) {
-                const float other = __shfl_xor_sync(ALL_LANES, sum, offset);
-                if (offset < lanes) sum += other;
+            for (int part = 0; part < PARTS; part++) {
+                const uint8_t* x = column + (first_chunk * lanes + in_row) * PAIR_BYTES;
+                int left_here = row < n ? p.k - 64 * (first_chunk * lanes + in_row) : 0;
+                float sum = 0.0f;
+                for (int chunk = first_chunk; chunk < chunks; chunk += p.split) {
+                    cp_async_wait<SLOTS - 2>();
+                    __syncwarp();
+                    // The slot before this one, which every lane has left behind.
+                    fetch(before);
+                    if (left_here > 0) sum += pair_product(lane_block + here + shift, in_row % PAIRS, x, left_here <= UNIT);
+                    x += p.split * lanes * PAIR_BYTES;
+                    left_here -= p.split * lanes * 64;
+                    before = here;
+                    here = here == RING_BYTES - SLOT_BYTES ? 0 : here + SLOT_BYTES;
+                }
+#pragma unroll
+                for (int offset = 16; offset > 0; offset /= 2) {
+                    const float other = __shfl_xor_sync(ALL_LANES, sum, offset);
+                    if (offset < lanes) sum += other;
+                }
+                sums[part] = sum;
             }
             if (p.split == 1) {
-                if (in_row == 0 && row < p.n) dst[row] = sum;
+                if (in_row == 0 && row < n) store(at.index, dst_offset, row, sums);
                 continue;
             }
-            if (lane == 0) partial[warp] = sum;
+            if (lane == 0) {
+#pragma unroll
+                for (int part = 0; part < PARTS; part++) partial[8 * part + warp] = sums[part];
+            }
             __syncthreads();
-            if (static_cast<int>(threadIdx.x) < rows_of_block && base + static_cast<int>(threadIdx.x) < p.n) {
-                float total = 0.0f;
-                for (int i = 0; i < p.split; i++) total += partial[threadIdx.x * p.split + i];
-                dst[base + threadIdx.x] = total;
+            if (static_cast<int>(threadIdx.x) < rows_of_block && base + static_cast<int>(threadIdx.x) < n) {
+                float totals[PARTS] = {};
+#pragma unroll
+                for (int part = 0; part < PARTS; part++) {
+                    for (int i = 0; i < p.split; i++) totals[part] += partial[8 * part + threadIdx.x * p.split + i];
+                }
+                store(at.index, dst_offset, base + threadIdx.x, totals);
             }
             __syncthreads();
         }
@@ -210,8 +260,25 @@ struct MulMatVec {
     }
 };
 
-#define MUL_MAT_VEC_KERNEL(name, F)                    \
-    CUDA_KERNEL(name, MulMatVecParams, 256, 3) {       \
-        DYNAMIC_SHARED(uint8_t, shared);               \
-        MulMatVec<F>(p, shared).run();                 \
+// The kernels of one type: `mul_mat_vec_q4_k`, `mul_mat_vec_glu_q4_k`.
+#define MUL_MAT_VEC_KERNELS(type, F)                              \
+    CUDA_KERNEL(mul_mat_vec_##type, MulMatVecParams, 256, 3) {     \
+        DYNAMIC_SHARED(uint8_t, shared);                           \
+        MulMatVec<F, false>(p, shared).run(choose_side(p));        \
+    }                                                              \
+    CUDA_KERNEL(mul_mat_vec_glu_##type, MulMatVecParams, 256, 3) { \
+        DYNAMIC_SHARED(uint8_t, shared);                           \
+        MulMatVec<F, true>(p, shared).run(only_side(p));           \
+    }
+
+// Matrices of two types at once, as many mixtures of quantisations have them in a layer.
+#define MUL_MAT_VEC_MIXED_KERNEL(name, F, G)                           \
+    CUDA_KERNEL(name, MulMatVecParams, 256, 3) {                       \
+        DYNAMIC_SHARED(uint8_t, shared);                               \
+        const ChosenSide at = choose_side(p);                          \
+        if (at.index < p.second_type_from) {                           \
+            MulMatVec<F, false>(p, shared).run(at);                    \
+        } else {                                                       \
+            MulMatVec<G, false>(p, shared).run(at);                    \
+        }                                                              \
     }

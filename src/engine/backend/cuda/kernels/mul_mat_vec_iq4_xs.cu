@@ -2,5 +2,5 @@
 #include "mul_mat_few.cuh"
 #include "mul_mat_vec.cuh"
 
-MUL_MAT_VEC_KERNEL(mul_mat_vec_iq4_xs, IQ4_XS)
+MUL_MAT_VEC_KERNELS(iq4_xs, IQ4_XS)
 MUL_MAT_FEW_KERNEL(mul_mat_few_iq4_xs, IQ4_XS)

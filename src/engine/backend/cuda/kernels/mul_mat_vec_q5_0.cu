@@ -2,5 +2,5 @@
 #include "mul_mat_few.cuh"
 #include "mul_mat_vec.cuh"
 
-MUL_MAT_VEC_KERNEL(mul_mat_vec_q5_0, Q5_0)
+MUL_MAT_VEC_KERNELS(q5_0, Q5_0)
 MUL_MAT_FEW_KERNEL(mul_mat_few_q5_0, Q5_0)

@@ -4,6 +4,7 @@
 // token) of a product by expert, numbered with the slot fastest; plain products have one slot.
 #pragma once
 #include "device.cuh"
+#include "glu.cuh"
 
 // Rounds rows of floats to 8 bits or to halves; see quantize.cu.
 struct QuantizeParams {
@@ -21,22 +22,37 @@ struct QuantizeParams {
 };
 static_assert(sizeof(QuantizeParams) == 56);
 
-// A column of activations per pair; see mul_mat_vec.cuh and mul_mat_float.cuh.
-struct MulMatVecParams {
+// One matrix of a product of one column; see MulMatVecParams.
+struct MulMatVecSide {
     const uint8_t* w;
-    const float* x;
     float* dst;
-    // Expert of each pair; null for a plain product.
-    const int* ids;
+    // What each element of the result is added to for `sum`, both (n); null without. One pair only.
+    const float* addend;
+    float* sum;
     uint64_t w_row_bytes;
     uint64_t w_expert_bytes;
-    uint64_t x_slot_bytes;
-    uint64_t x_token_bytes;
     uint64_t dst_slot_bytes;
     uint64_t dst_token_bytes;
+    int n;
+    // One past the last block of the grid that works on this matrix.
+    int end_block;
+};
+static_assert(sizeof(MulMatVecSide) == 72);
+
+// A column of activations per pair; see mul_mat_vec.cuh and mul_mat_float.cuh. Up to three matrices
+// with rows of the same length take the same column, each in blocks of its own: query, key and value.
+// Or, by the kernels that have `glu` in their names, gate and up in the same blocks.
+struct MulMatVecParams {
+    MulMatVecSide sides[3];
+    const float* x;
+    // Expert of each pair; null for a plain product.
+    const int* ids;
+    // glu only: the gated unit of both results, laid out like the gate's.
+    float* gated;
+    uint64_t x_slot_bytes;
+    uint64_t x_token_bytes;
     uint64_t ids_token_bytes;
     int k;
-    int n;
     int slots;
     int n_expert;
     // Warps that share a row: 1, 2, 4 or 8.
@@ -45,9 +61,52 @@ struct MulMatVecParams {
     int lanes;
     // How many pairs there are.
     int pairs;
-    int padding;
+    // Mixed kernels only: the first side of the second type.
+    int second_type_from;
+    // glu only: whether the unit is a GELU rather than a SiLU.
+    int gelu;
 };
-static_assert(sizeof(MulMatVecParams) == 120);
+static_assert(sizeof(MulMatVecParams) == 296);
+
+// The matrix that this block works on, the first of its blocks, and how many these are.
+struct ChosenSide {
+    MulMatVecSide side;
+    int index, first_block, blocks;
+};
+
+__device__ __forceinline__ ChosenSide choose_side(const MulMatVecParams& p) {
+    const int block = blockIdx.x;
+    ChosenSide chosen = {p.sides[0], 0, 0, p.sides[0].end_block};
+    // Written out, since an index that is not constant would put the arguments into local memory.
+    if (block >= p.sides[0].end_block) {
+        chosen = {p.sides[1], 1, p.sides[0].end_block, p.sides[1].end_block - p.sides[0].end_block};
+        if (block >= p.sides[1].end_block) {
+            chosen = {p.sides[2], 2, p.sides[1].end_block, p.sides[2].end_block - p.sides[1].end_block};
+        }
+    }
+    return chosen;
+}
+
+// For kernels whose blocks all work on the same rows.
+__device__ __forceinline__ ChosenSide only_side(const MulMatVecParams& p) {
+    return {p.sides[0], 0, 0, static_cast<int>(gridDim.x)};
+}
+
+// Element `row` of a pair's result, which lies `offset` bytes into `dst`.
+__device__ __forceinline__ void store_product(const MulMatVecSide& side, uint64_t offset, int row, float value) {
+    reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(side.dst) + offset)[row] = value;
+    if (side.addend != nullptr) side.sum[row] = value + side.addend[row];
+}
+
+// Element `row` of a pair's gate, up and gated unit.
+__device__ __forceinline__ void store_gated(const MulMatVecParams& p, uint64_t offset, int row, float gate, float up) {
+    const auto at = [&](float* start) {
+        return reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(start) + offset) + row;
+    };
+    *at(p.sides[0].dst) = gate;
+    *at(p.sides[1].dst) = up;
+    *at(p.gated) = p.gelu ? glu_gelu(gate, up) : glu_silu(gate, up);
+}
 
 // Up to 8 columns of activations in 8 bits; see mul_mat_few.cuh.
 struct MulMatFewParams {

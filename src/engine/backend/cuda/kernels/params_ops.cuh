@@ -116,6 +116,15 @@ struct SetRowsParams {
 };
 static_assert(sizeof(SetRowsParams) == 96);
 
+// Queries and keys turn, keys and values are written. `keys.src` is what `rope` turns last.
+struct RopeSetRowsParams {
+    RopeParams rope;
+    SetRowsSide keys;
+    SetRowsSide values;
+    const int* rows;  // (t)
+};
+static_assert(sizeof(RopeSetRowsParams) == sizeof(RopeParams) + 88);
+
 // The k largest of each row, in one or two steps: parts of a row first, then their winners.
 struct TopKParams {
     const float* src;  // (n, t), of the first step

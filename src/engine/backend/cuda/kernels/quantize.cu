@@ -11,6 +11,7 @@ __device__ __forceinline__ const float* source_row(const QuantizeParams& p) {
 // Rows of k floats, k a multiple of 32, as QuantizedRow says. grid (any, rows), 256 threads; out and
 // its stride are multiples of 16.
 CUDA_KERNEL(quantize_q8, QuantizeParams, 256) {
+    begin_after_earlier_work();
     const float* x = source_row(p);
     uint8_t* out = p.out + blockIdx.y * p.out_bytes;
     const QuantizedRow at(p.k);
@@ -37,6 +38,7 @@ CUDA_KERNEL(quantize_q8, QuantizeParams, 256) {
 // grid (1, rows), 256 threads; out and its stride are multiples of 16.
 CUDA_KERNEL(quantize_f16, QuantizeParams, 256) {
     SHARED_ARRAY(float, partial, 8);
+    begin_after_earlier_work();
     const float* x = source_row(p);
     uint2* out = reinterpret_cast<uint2*>(p.out + blockIdx.y * p.out_bytes);
     float largest = 0.0f;

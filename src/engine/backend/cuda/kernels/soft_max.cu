@@ -4,6 +4,7 @@
 
 CUDA_KERNEL(soft_max_f32, RowParams, 1024) {
     SHARED_ARRAY(float, partial, 32);
+    begin_after_earlier_work();
     const u32 i1 = blockIdx.x % p.ne1, i2 = blockIdx.x / p.ne1;
     const float* src = p.src + i1 * p.src_row + i2 * p.src_plane;
     float* dst = p.dst + i1 * p.dst_row + i2 * p.dst_plane;

@@ -54,6 +54,7 @@ __device__ __forceinline__ void select_largest(u32 count, u32 k, KeyAt key_at, T
 
 // One block per part: its k largest keys.
 CUDA_KERNEL(top_k_parts_f32, TopKParams, TOP_K_THREADS) {
+    begin_after_earlier_work();
     const u32 row = blockIdx.x / p.parts, part = blockIdx.x % p.parts;
     const u32 first = part * p.part_len;
     const u32 count = min(p.part_len, p.n - first);
@@ -66,6 +67,7 @@ CUDA_KERNEL(top_k_parts_f32, TopKParams, TOP_K_THREADS) {
 
 // One block per row: the k largest of its parts' winners.
 CUDA_KERNEL(top_k_merge, TopKParams, TOP_K_THREADS) {
+    begin_after_earlier_work();
     const u64* winners = p.winners + static_cast<u64>(blockIdx.x) * p.parts * p.k;
     int* dst = p.dst + static_cast<u64>(blockIdx.x) * p.k;
     select_largest(
@@ -75,6 +77,7 @@ CUDA_KERNEL(top_k_merge, TopKParams, TOP_K_THREADS) {
 
 // One block per row, for rows that need no parts.
 CUDA_KERNEL(top_k_f32, TopKParams, TOP_K_THREADS) {
+    begin_after_earlier_work();
     const float* src = p.src + blockIdx.x * p.src_row;
     int* dst = p.dst + static_cast<u64>(blockIdx.x) * p.k;
     select_largest(

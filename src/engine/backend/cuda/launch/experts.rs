@@ -4,9 +4,8 @@
 use crate::engine::backend::cuda::params::matmul::{GroupExpertsParams, MulMatParams};
 use crate::engine::tensor::DType;
 
-use super::products::{
-    Form, NARROW, Pairs, is_streamable, kernels, plan_vec, prepare, tile_shared_bytes,
-};
+use super::mul_mat_vec::{Pairs, plan_vec};
+use super::products::{Form, NARROW, is_streamable, kernels, prepare, tile_shared_bytes};
 use super::{Launch, Operand, ParamBytes, ScratchPlan, Traits};
 
 /// Tokens up to which each pair reads its expert for itself: pairs that share one are rare then, and

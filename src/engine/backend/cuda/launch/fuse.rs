@@ -6,19 +6,20 @@
 
 use std::ops::Range;
 
-use bytemuck::AnyBitPattern;
+use bytemuck::{AnyBitPattern, Zeroable};
 
 use super::super::params::ops::{
-    AddNormParams, RopeParams, RopeSide, RowParams, SetRowsParams, SetRowsSide, ZipParams,
+    AddNormParams, RopeParams, RopeSetRowsParams, RopeSide, RowParams, SetRowsParams, SetRowsSide,
+    ZipParams,
 };
 use super::rows::threads_for_row;
-use super::{Launch, ParamBytes};
+use super::{Launch, ParamBytes, Traits, fuse_products};
 
 /// The launches of a program, fewer where some can be joined.
-pub(in crate::engine::backend::cuda) fn fuse(launches: &[Launch]) -> Vec<Launch> {
+pub(in crate::engine::backend::cuda) fn fuse(launches: &[Launch], traits: &Traits) -> Vec<Launch> {
     let mut out: Vec<Launch> = Vec::with_capacity(launches.len());
     for launch in launches {
-        match out.last().and_then(|last| join(last, launch)) {
+        match out.last().and_then(|last| join(last, launch, traits)) {
             Some(joined) => {
                 out.pop();
                 out.push(joined);
@@ -29,20 +30,27 @@ pub(in crate::engine::backend::cuda) fn fuse(launches: &[Launch]) -> Vec<Launch>
     out
 }
 
-fn join(first: &Launch, second: &Launch) -> Option<Launch> {
+/// Blocks of a grid along y at most.
+const GRID_Y_MAX: u32 = 65_535;
+
+fn join(first: &Launch, second: &Launch, traits: &Traits) -> Option<Launch> {
     match (first.kernel, second.kernel) {
         ("add_f32", "rms_norm_f32") => add_norm(first, second),
         ("rope_f32", "rope_f32") => ropes(first, second),
         (a, b) if a == b && a.starts_with("set_rows_") => cache_writes(first, second),
-        _ => None,
+        ("rope_f32", _) => turned_keys(first, second),
+        (a, b) if a.strip_prefix("rope_") == Some(b) => values_after_keys(first, second),
+        (_, "glu_silu_f32" | "glu_gelu_f32") => fuse_products::gated_unit(first, second, traits),
+        (_, "add_f32") => fuse_products::sum(first, second),
+        _ => fuse_products::products(first, second, traits),
     }
 }
 
-fn params<P: AnyBitPattern>(launch: &Launch) -> P {
+pub(super) fn params<P: AnyBitPattern>(launch: &Launch) -> P {
     bytemuck::pod_read_unaligned(launch.params.as_bytes())
 }
 
-fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+pub(super) fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
@@ -93,16 +101,10 @@ fn ropes(first: &Launch, second: &Launch) -> Option<Launch> {
     if !alone || bytemuck::bytes_of(&same) != bytemuck::bytes_of(&b) {
         return None;
     }
-    let tokens = u64::from(first.grid[0]);
-    if first.grid[0] != second.grid[0] || first.grid[1] + second.grid[1] > 65_535 {
+    if first.grid[0] != second.grid[0] || first.grid[1] + second.grid[1] > GRID_Y_MAX {
         return None;
     }
-    let span = |at: u64, head: u64, token: u64, side: &RopeSide| {
-        let floats = (u64::from(side.n_head) - 1) * head + (tokens - 1) * token + u64::from(a.d);
-        at..at + 4 * floats
-    };
-    let read = |s: &RopeSide| span(s.src, s.src_head, s.src_token, s);
-    let written = |s: &RopeSide| span(s.dst, s.dst_head, s.dst_token, s);
+    let [read, written] = turned(&a, first.grid[0]);
     let (x, y) = (&a.sides[0], &b.sides[0]);
     // Columns of one wider tensor interleave; then their spans overlap and they stay apart.
     let conflict = overlap(&written(x), &read(y))
@@ -119,6 +121,106 @@ fn ropes(first: &Launch, second: &Launch) -> Option<Launch> {
     })
 }
 
+/// What a side of a rotation reads, and what it writes, by functions of the side.
+fn turned(p: &RopeParams, tokens: u32) -> [impl Fn(&RopeSide) -> Range<u64> + use<>; 2] {
+    let (tokens, d) = (u64::from(tokens), u64::from(p.d));
+    let of = move |written: bool| {
+        move |s: &RopeSide| {
+            let (at, head, token) = if written {
+                (s.dst, s.dst_head, s.dst_token)
+            } else {
+                (s.src, s.src_head, s.src_token)
+            };
+            let floats = (u64::from(s.n_head) - 1) * head + (tokens - 1) * token + d;
+            at..at + 4 * floats
+        }
+    };
+    [of(false), of(true)]
+}
+
+/// What a write to a cache may change, and what it reads.
+fn stored(s: &SetRowsSide, tokens: u32) -> [Range<u64>; 2] {
+    let floats = (u64::from(tokens) - 1) * s.src_row + u64::from(s.n);
+    [s.cache..s.cache + u64::from(s.cells) * s.cache_row_bytes, s.src..s.src + 4 * floats]
+}
+
+/// The kernel that turns queries and keys and writes a cache of this type.
+fn rope_set_rows(set_rows: &str) -> Option<&'static str> {
+    Some(match set_rows {
+        "set_rows_f32" => "rope_set_rows_f32",
+        "set_rows_f16" => "rope_set_rows_f16",
+        "set_rows_bf16" => "rope_set_rows_bf16",
+        "set_rows_q8_0" => "rope_set_rows_q8_0",
+        "set_rows_q4_0" => "rope_set_rows_q4_0",
+        "set_rows_q4_1" => "rope_set_rows_q4_1",
+        "set_rows_q5_0" => "rope_set_rows_q5_0",
+        "set_rows_q5_1" => "rope_set_rows_q5_1",
+        _ => return None,
+    })
+}
+
+/// Queries and keys that turn, and the turned keys' way into the cache; with one tensor that turns, it
+/// is the keys.
+fn turned_keys(rope: &Launch, store: &Launch) -> Option<Launch> {
+    let kernel = rope_set_rows(store.kernel)?;
+    let (p, s): (RopeParams, SetRowsParams) = (params(rope), params(store));
+    let turning: Vec<&RopeSide> = p.sides.iter().filter(|s| s.n_head > 0).collect();
+    let (keys, cached, tokens) = (turning.last()?, &s.sides[0], rope.grid[0]);
+    let whole = keys.dst_head == u64::from(p.d) && cached.n == keys.n_head * p.d;
+    let same = cached.src == keys.dst && (tokens == 1 || cached.src_row == keys.dst_token);
+    let blocks_of_heads = (p.heads_per_block * p.d).is_multiple_of(32);
+    let alone = store.grid[1] == 1 && store.grid[0] == tokens * s.chunks;
+    if !whole || !same || !blocks_of_heads || !alone {
+        return None;
+    }
+    let [read, written] = turned(&p, tokens);
+    let [cache, _] = stored(cached, tokens);
+    let four = 4 * u64::from(tokens);
+    let mut others = vec![p.positions..p.positions + four, s.rows..s.rows + four];
+    others.extend(turning.iter().flat_map(|s| [read(s), written(s)]));
+    let pairs = u64::from(p.n_dims) / 2;
+    others.push(p.factors..p.factors + 4 * pairs);
+    let rows_kept = turning.iter().all(|side| !overlap(&written(side), &(s.rows..s.rows + four)));
+    let apart = others.iter().all(|r| !overlap(&cache, r)) && rows_kept;
+    apart.then(|| Launch {
+        kernel,
+        params: ParamBytes::new(&RopeSetRowsParams {
+            rope: p,
+            keys: *cached,
+            values: SetRowsSide::zeroed(),
+            rows: s.rows,
+        }),
+        ..rope.clone()
+    })
+}
+
+/// The values' way into the cache beside that of the keys.
+fn values_after_keys(first: &Launch, store: &Launch) -> Option<Launch> {
+    let (mut p, s): (RopeSetRowsParams, SetRowsParams) = (params(first), params(store));
+    let (values, tokens) = (s.sides[0], first.grid[0]);
+    let alone = p.values.n == 0 && store.grid[1] == 1 && store.grid[0] == tokens * s.chunks;
+    if !alone || s.rows != p.rows || first.grid[1] + s.chunks > GRID_Y_MAX {
+        return None;
+    }
+    let [read, written] = turned(&p.rope, tokens);
+    let ([keys, _], [cache, src]) = (stored(&p.keys, tokens), stored(&values, tokens));
+    let four = 4 * u64::from(tokens);
+    let pairs = u64::from(p.rope.n_dims) / 2;
+    let inputs = [p.rope.positions, p.rows].map(|at| at..at + four);
+    let factors = p.rope.factors..p.rope.factors + 4 * pairs;
+    let turning = || p.rope.sides.iter().filter(|s| s.n_head > 0);
+    let apart = turning().all(|s| !overlap(&written(s), &src))
+        && turning().all(|s| !overlap(&written(s), &cache) && !overlap(&read(s), &cache))
+        && inputs.iter().chain([&factors, &keys, &src]).all(|r| !overlap(&cache, r))
+        && !overlap(&keys, &src);
+    if !apart {
+        return None;
+    }
+    p.values = values;
+    let grid = [tokens, first.grid[1] + s.chunks, 1];
+    Some(Launch { grid, params: ParamBytes::new(&p), ..first.clone() })
+}
+
 /// Two writes to caches, keys and values as a rule, of the same cells.
 fn cache_writes(first: &Launch, second: &Launch) -> Option<Launch> {
     let (mut a, b): (SetRowsParams, SetRowsParams) = (params(first), params(second));
@@ -126,13 +228,9 @@ fn cache_writes(first: &Launch, second: &Launch) -> Option<Launch> {
     if !alone || a.rows != b.rows || a.chunks != b.chunks || first.grid[0] != second.grid[0] {
         return None;
     }
-    let tokens = u64::from(first.grid[0] / a.chunks);
-    let cache = |s: &SetRowsSide| s.cache..s.cache + u64::from(s.cells) * s.cache_row_bytes;
-    let src = |s: &SetRowsSide| s.src..s.src + 4 * ((tokens - 1) * s.src_row + u64::from(s.n));
-    let (x, y) = (&a.sides[0], &b.sides[0]);
-    let conflict =
-        overlap(&cache(x), &cache(y)) || overlap(&cache(x), &src(y)) || overlap(&cache(y), &src(x));
-    if conflict {
+    let tokens = first.grid[0] / a.chunks;
+    let ([cache, src], [cache2, src2]) = (stored(&a.sides[0], tokens), stored(&b.sides[0], tokens));
+    if overlap(&cache, &cache2) || overlap(&cache, &src2) || overlap(&cache2, &src) {
         return None;
     }
     a.sides[1] = b.sides[0];

@@ -4,9 +4,10 @@
 use crate::engine::backend::cuda::params::matmul::{MulMatFewParams, MulMatParams};
 use crate::engine::tensor::DType;
 
+use super::mul_mat_vec::{Pairs, plan_vec};
 use super::products::{
-    Form, NARROW, Pairs, Prepared, Tile, WIDE, few_shared_bytes, is_streamable, kernels, plan_vec,
-    prepare, tile_shared_bytes,
+    Form, NARROW, Prepared, Tile, WIDE, few_shared_bytes, is_streamable, kernels, prepare,
+    tile_shared_bytes,
 };
 use super::{Launch, Operand, ParamBytes, ScratchPlan, Traits};
 

@@ -11,9 +11,11 @@ mod expert_weights;
 mod experts;
 mod flash_attn;
 mod fuse;
+mod fuse_products;
 mod get_rows;
 mod glu;
 mod matmul;
+mod mul_mat_vec;
 mod products;
 mod rms_norm;
 mod rope;
@@ -31,6 +33,7 @@ use crate::engine::graph::Op;
 use crate::engine::tensor::DType;
 
 pub(super) use fuse::fuse;
+pub(super) use mul_mat_vec::read_before_the_wait;
 pub(super) use scratch::ScratchPlan;
 
 /// A tensor on the device: address, type, extents in elements, strides in bytes.

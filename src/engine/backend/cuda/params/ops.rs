@@ -128,6 +128,16 @@ pub(in crate::engine::backend::cuda) struct SetRowsParams {
     pub padding: u32,
 }
 
+/// `rope_set_rows_*`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct RopeSetRowsParams {
+    pub rope: RopeParams,
+    pub keys: SetRowsSide,
+    pub values: SetRowsSide,
+    pub rows: u64,
+}
+
 /// `top_k_f32`, `top_k_parts_f32`, `top_k_merge`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -215,6 +225,7 @@ const _: () = assert!(size_of::<AddNormParams>() == 48);
 const _: () = assert!(size_of::<RopeParams>() == 168 + 4 * ROPE_PAIRS_MAX);
 const _: () = assert!(size_of::<GetRowsParams>() == 56);
 const _: () = assert!(size_of::<SetRowsParams>() == 96);
+const _: () = assert!(size_of::<RopeSetRowsParams>() == size_of::<RopeParams>() + 88);
 const _: () = assert!(size_of::<TopKParams>() == 48);
 const _: () = assert!(size_of::<ExpertWeightsParams>() == 48);
 const _: () = assert!(size_of::<ExpertSumParams>() == 64);
