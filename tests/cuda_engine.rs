@@ -14,7 +14,7 @@ use gpuwhy::base::sink::{NullSink, Sink};
 use gpuwhy::engine::backend::DeviceSpec;
 use gpuwhy::engine::gguf::Gguf;
 use gpuwhy::engine::runtime::{BatchToken, Engine, GpuLayers, RuntimeError, RuntimeOptions, SeqId};
-use gpuwhy::engine::sched::placement::parse_overrides;
+use gpuwhy::engine::sched::placement::{SplitMode, parse_overrides};
 
 use support::cuda::{emulated, emulated_program, in_child, said};
 use support::parity::{Case, cases, check_top, engine, engine_with, error, run, run_top};
@@ -88,6 +88,63 @@ fn every_architecture_agrees_on_one_device() {
 fn every_architecture_agrees_on_two_devices() {
     emulated("every_architecture_agrees_on_two_devices", &TWO, || {
         agrees(Some(3), |o| on("CUDA0,CUDA1", 999)(o));
+    });
+}
+
+fn by_rows(change: impl FnOnce(&mut RuntimeOptions)) -> impl FnOnce(&mut RuntimeOptions) {
+    move |o| {
+        on("CUDA0,CUDA1", 999)(o);
+        o.placement.split_mode = SplitMode::Row;
+        change(o);
+    }
+}
+
+#[test]
+fn every_architecture_agrees_spread_by_rows() {
+    emulated("every_architecture_agrees_spread_by_rows", &TWO, || {
+        agrees(None, |o| by_rows(|_| {})(o));
+    });
+}
+
+#[test]
+fn rows_are_gathered_on_the_main_device_through_the_host_where_there_is_no_other_way() {
+    let settings = [("CUDA_EMULATOR_DEVICES", "2"), ("CUDA_EMULATOR_PEERS", "0")];
+    let name = "rows_are_gathered_on_the_main_device_through_the_host_where_there_is_no_other_way";
+    emulated(name, &settings, || {
+        let change = by_rows(|o| {
+            (o.placement.tensor_split, o.placement.main_gpu) = (vec![1.0, 1.0], 1);
+        });
+        let (case, keep) = (one_case(), Arc::new(Keep::default()));
+        let reference = run(&mut engine(&case, |_| {}), &case, case.n_prompt);
+        let sink: Arc<dyn Sink> = keep.clone();
+        let mut engine = engine_with(&case, &sink, change);
+        let e = error(&run(&mut engine, &case, case.n_prompt), &reference, case.n_vocab);
+        assert!(e < TOLERANCE, "{e}");
+        let warnings = keep.warnings();
+        assert!(warnings.iter().any(|w| w.contains("cannot reach each other's memory")));
+        // The other device has nothing but its rows, and sends their products.
+        let budget = &engine.budget().devices;
+        assert_eq!(budget[0].kv_bytes, 0);
+        assert!(budget[0].weight_bytes > 0);
+        let total: u64 = budget[..2].iter().map(|d| d.weight_bytes).sum();
+        let one_device = {
+            let one = support::parity::engine(&case, on("CUDA0", 999));
+            one.budget().devices[0].weight_bytes
+        };
+        assert_eq!(total, one_device, "every row is on one device");
+        let plan = keep.plans().into_iter().find(|p| p.n_tokens == 1).unwrap();
+        let of_first = plan.splits.iter().filter(|s| s.device.0 == 0);
+        assert!(of_first.flat_map(|s| &s.nodes).all(|n| n.op == "MUL_MAT"));
+        let gathers = plan.splits.iter().filter(|s| s.nodes[0].op == "CONCAT");
+        let mut n = 0;
+        for split in gathers {
+            assert_eq!(split.device.0, 1);
+            assert!(split.cause.contains("-sm row"), "{}", split.cause);
+            assert!(split.inputs.iter().any(|i| i.from.0 == 0));
+            n += 1;
+        }
+        // Query, key and value; attention's output; gate and up; down; and the output's at the end.
+        assert_eq!(n, 4 * engine.model().hparams().n_layer + 1);
     });
 }
 
@@ -505,7 +562,7 @@ fn the_selftest_finds_the_emulated_device_sound() {
     assert_eq!(report["passed"], true);
     let device = &report["devices"][0];
     assert_eq!(device["unsupported"], 0, "{}", device["notes"]);
-    assert_eq!(device["operations"].as_array().unwrap().len(), 15);
+    assert_eq!(device["operations"].as_array().unwrap().len(), 16);
     assert!(device["measurements"]["memory_bytes_per_s"].as_f64().unwrap() > 0.0);
 }
 

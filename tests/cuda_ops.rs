@@ -227,6 +227,18 @@ fn experts_are_chosen_and_summed_as_on_the_cpu() {
             let weights = case.random(&mut random, DType::F32, [k, t, 1], 0, 4);
             let dst = case.room(DType::F32, [width, t, 1], gap, align);
             let near = Bound::Near { absolute: 1e-6, relative: 1e-6 };
+            let parts: Vec<usize> = (0..2 + random.below(3))
+                .map(|_| random.pick(&[4, 16, 7]) * random.below(90) + 4)
+                .collect();
+            let mut side = Case::new();
+            let (gap, align) = random.pick(&[(0, 16), (0, 4), (4, 16)]);
+            let rows: Vec<_> = parts
+                .iter()
+                .map(|&n| side.random(&mut random, DType::F32, [n, t, 1], gap, align))
+                .collect();
+            let whole = side.room(DType::F32, [parts.iter().sum(), t, 1], gap, align);
+            pair.compare(&format!("{parts:?}"), &side, Op::Concat, &rows, &whole, Bound::Same);
+
             let what = format!("sum ({width}, {k}, {t})");
             pair.compare(&what, &case, Op::ExpertSum, &[x, weights], &dst, near);
         }

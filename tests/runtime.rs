@@ -14,7 +14,7 @@ use gpuwhy::engine::runtime::{
     BatchToken, Engine, FinishReason, GenerationResult, Generator, GpuLayers, Request,
     RuntimeError, RuntimeOptions, SamplerOptions, SeqId,
 };
-use gpuwhy::engine::sched::placement::parse_overrides;
+use gpuwhy::engine::sched::placement::{SplitMode, parse_overrides};
 use gpuwhy::engine::tensor::DType;
 
 const PROMPTS: [&str; 3] = ["Once upon a time", "The GPU was idle because", "A model"];
@@ -115,6 +115,33 @@ fn tokens_chosen_on_a_device_are_those_that_the_host_would_choose() {
         };
         // Less than a fifth as likely as the likeliest are all beyond the first 60.
         assert_eq!(drawn(60), drawn(0), "{list}");
+    }
+}
+
+#[test]
+fn rows_on_several_devices_give_the_same_text() {
+    let expected = generate(&mut load(|_| {}), &PROMPTS[..2], 12);
+    let three = "virtual:64MiB,virtual:64MiB,virtual:64MiB";
+    for (layers, main_gpu, split) in
+        [(99, 0, vec![]), (99, 2, vec![1.0, 0.0, 2.0]), (4, 1, vec![1.0, 1.0, 1.0])]
+    {
+        let mut engine = load(|o| {
+            on(three, GpuLayers::Count(layers))(o);
+            o.placement.split_mode = SplitMode::Row;
+            (o.placement.main_gpu, o.placement.tensor_split) = (main_gpu, split);
+            o.n_ctx = 1024;
+        });
+        let texts = generate(&mut engine, &PROMPTS[..2], 12);
+        for (one, other) in texts.iter().zip(&expected) {
+            assert_eq!(one.0.tokens, other.0.tokens);
+        }
+        // What was predicted is what the devices hold.
+        for (device, need) in engine.devices().iter().zip(&engine.budget().devices).take(3) {
+            let memory = device.memory();
+            let held = memory.total_bytes - memory.free_bytes;
+            let needed = need.weight_bytes + need.kv_bytes + need.compute_bytes;
+            assert!(held >= needed && held < needed + 64 * 100, "{held} held, {needed} predicted");
+        }
     }
 }
 

@@ -38,15 +38,15 @@ pub(super) struct PlacementArgs {
     #[arg(long, value_name = "LIST", default_value = "auto")]
     device: String,
 
-    /// [-sm] How the model is spread over devices: none or layer
+    /// [-sm] How the model is spread over devices: none, layer, or row (the rows of large matrices)
     #[arg(long, value_name = "MODE", default_value = "layer", value_parser = split_mode)]
     split_mode: SplitMode,
 
-    /// [-ts] Share of each device, like 3,1; by free memory if not given
+    /// [-ts] Share of each device in layers or rows, like 3,1; by free memory if not given
     #[arg(long, value_name = "SHARES", value_delimiter = ',')]
     tensor_split: Vec<f32>,
 
-    /// [-mg] The device that -sm none uses
+    /// [-mg] The device that -sm none uses, and that holds with -sm row what is not spread
     #[arg(long, value_name = "INDEX", default_value_t = 0)]
     main_gpu: usize,
 
@@ -83,10 +83,13 @@ fn split_mode(text: &str) -> Result<SplitMode, String> {
     match text {
         "none" => Ok(SplitMode::None),
         "layer" => Ok(SplitMode::Layer),
-        "row" | "tensor" => Err(format!(
-            "splitting single tensors over devices ({text}) is not built yet; use layer or none"
-        )),
-        _ => Err("it is none or layer".to_string()),
+        "row" => Ok(SplitMode::Row),
+        "tensor" => {
+            Err("dividing attention and feed-forward blocks over devices without gathering \
+                         every product (tensor) is not built; row is the nearest"
+                .to_string())
+        }
+        _ => Err("it is none, layer or row".to_string()),
     }
 }
 
@@ -111,6 +114,7 @@ impl PlacementArgs {
         match self.split_mode {
             SplitMode::None => "none",
             SplitMode::Layer => "layer",
+            SplitMode::Row => "row",
         }
     }
 
@@ -413,7 +417,7 @@ mod tests {
     fn what_is_not_there_is_refused_with_a_reason() {
         for (line, part) in [
             ("--flash-attn off", "cannot be turned off"),
-            ("--split-mode row", "not built yet"),
+            ("--split-mode tensor", "is not built"),
             ("--cache-type-k q6_k", "f32, f16, q8_0 or q4_0"),
             ("--n-gpu-layers x", "a number, auto or all"),
         ] {

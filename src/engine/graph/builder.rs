@@ -90,8 +90,7 @@ impl GraphBuilder {
     }
 
     fn leaf(&mut self, name: Name, dtype: DType, ne: [usize; 4], role: Role) -> TensorId {
-        let nb = contiguous_strides(dtype, ne);
-        self.push(Tensor { name, dtype, ne, nb, role, view: None })
+        self.push(Tensor::new(name, dtype, ne, role))
     }
 
     /// A weight of the model.

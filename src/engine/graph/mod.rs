@@ -11,5 +11,5 @@ mod tensor;
 
 pub use builder::{Graph, GraphBuilder, GraphError, Node};
 pub use liveness::{Arena, Lifetime, Slot, plan_arena};
-pub use op::{GluKind, Op, RopeMode, RopeParams};
+pub use op::{CONCAT_MAX, GluKind, Op, RopeMode, RopeParams};
 pub use tensor::{CacheId, InputKind, Name, Role, Tensor, TensorId, View, WeightId};

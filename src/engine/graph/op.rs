@@ -48,6 +48,9 @@ pub enum GluKind {
     Gelu,
 }
 
+/// The most operands of [`Op::Concat`], as many devices as a scheduler of ggml has at most.
+pub const CONCAT_MAX: usize = 16;
+
 /// An operation. `src0`, `src1`… are the operands in the order of [`super::Node::src`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
@@ -107,6 +110,9 @@ pub enum Op {
     },
     /// Weighted sum over experts: `src0` F32 `(n, k, t)`, `src1` F32 `(k, t)` → F32 `(n, t)`.
     ExpertSum,
+    /// Rows side by side: `src0` F32 `(n0, t)`, `src1` F32 `(n1, t)`, … → F32 `(n0 + n1 + …, t)`, up
+    /// to [`CONCAT_MAX`] of them: what devices computed of one product.
+    Concat,
 }
 
 impl Op {
@@ -128,11 +134,12 @@ impl Op {
             Self::TopK { .. } => "TOP_K",
             Self::ExpertWeights { .. } => "MOE_WEIGHTS",
             Self::ExpertSum => "MOE_SUM",
+            Self::Concat => "CONCAT",
         }
     }
 
     /// Every name that [`Op::name`] can give, for checking what a person typed.
-    pub const NAMES: [&'static str; 15] = [
+    pub const NAMES: [&'static str; 16] = [
         "GET_ROWS",
         "MUL_MAT",
         "MUL_MAT_ID",
@@ -148,6 +155,7 @@ impl Op {
         "TOP_K",
         "MOE_WEIGHTS",
         "MOE_SUM",
+        "CONCAT",
     ];
 
     /// Type and extents of the result, or what is wrong with the operands.
@@ -230,6 +238,7 @@ impl Op {
                 }
                 Ok((DType::F32, [src[0].ne[0], src[0].ne[2], 1, 1]))
             }
+            Self::Concat => concat_shape(src),
         }
     }
 }
@@ -278,6 +287,19 @@ fn expert_shape(w: &Tensor, x: &Tensor, ids: &Tensor) -> Result<(DType, [usize; 
         return Err(format!("experts {:?} do not fit rows {:?}", ids.ne, x.ne));
     }
     Ok((DType::F32, [w.ne[1], ids.ne[0], ids.ne[1], 1]))
+}
+
+fn concat_shape(src: &[&Tensor]) -> Result<(DType, [usize; 4]), String> {
+    if !(2..=CONCAT_MAX).contains(&src.len()) {
+        return Err(format!("takes 2 to {CONCAT_MAX} operands, got {}", src.len()));
+    }
+    let [_, t, ..] = src[0].ne;
+    match src.iter().find(|s| s.dtype != DType::F32 || s.ne[1..] != [t, 1, 1]) {
+        Some(other) => {
+            Err(format!("{} {:?} does not fit beside {:?}", other.dtype, other.ne, src[0].ne))
+        }
+        None => Ok((DType::F32, [src.iter().map(|s| s.ne[0]).sum(), t, 1, 1])),
+    }
 }
 
 fn rope_shape(p: RopeParams, src: &[&Tensor]) -> Result<(DType, [usize; 4]), String> {

@@ -128,6 +128,11 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// A tensor of its own without gaps.
+    pub fn new(name: Name, dtype: DType, ne: [usize; 4], role: Role) -> Self {
+        Self { name, dtype, ne, nb: contiguous_strides(dtype, ne), role, view: None }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.ne.iter().product()

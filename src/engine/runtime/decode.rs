@@ -4,7 +4,7 @@ use crate::base::clock::now_ns;
 use crate::base::event::{Event, Span, SpanKind, Track};
 use crate::engine::graph::InputKind;
 use crate::engine::model::{CELL_PAD, GraphShape, Wanted};
-use crate::engine::sched::{ComputeError, UbatchInfo};
+use crate::engine::sched::{ComputeError, UbatchInfo, spread};
 
 use super::cells::SeqId;
 use super::engine::{Engine, PREPARED_MAX};
@@ -193,8 +193,8 @@ impl Engine {
             return Ok(());
         }
         let start_ns = now_ns();
-        let graph = self.model.build(&shape)?;
         let residence = self.scheduler.residence();
+        let graph = spread(self.model.build(&shape)?, residence);
         let (plan, allocation) = self
             .scheduler
             .plan(&graph, residence, self.options.op_offload)

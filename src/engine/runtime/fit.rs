@@ -1,12 +1,14 @@
 //! Chooses how many layers to offload: as told, or as many as fit. Plans with the real scheduler and
 //! the real memory planner; nothing is allocated.
 
+use std::collections::HashSet;
+
 use crate::base::units::Bytes;
 use crate::engine::backend::AllocError;
 use crate::engine::backend::DeviceKind;
 use crate::engine::model::{CacheShape, GraphShape, Model, Wanted};
 use crate::engine::sched::placement::{Placement, Target, place};
-use crate::engine::sched::{ComputeError, Scheduler};
+use crate::engine::sched::{ComputeError, Scheduler, spread};
 
 use super::budget::{DeviceBudget, MemoryBudget};
 use super::engine::{Worst, WorstCases, cpu_of};
@@ -134,7 +136,7 @@ fn candidate(
             cache: *cache,
             rope_ctx: options.n_ctx / options.n_seq_max,
         };
-        let graph = model.build(&shape)?;
+        let graph = spread(model.build(&shape)?, &placement.residence);
         let (plan, allocation) = scheduler
             .plan(&graph, &placement.residence, options.op_offload)
             .map_err(ComputeError::from)?;
@@ -154,16 +156,16 @@ fn candidate(
             }
         })
         .collect();
-    for (i, weight) in model.weights().iter().enumerate() {
-        let home = placement.residence.weights[i];
-        // One copy of a tensor serves all its uses on a device.
-        let earlier = weight.duplicate_of.is_some_and(|first| {
-            (first.0 as usize..i).any(|j| {
-                model.weights()[j].tensor == weight.tensor && placement.residence.weights[j] == home
-            })
-        });
-        if !earlier {
-            entries[home.0 as usize].weight_bytes += weight.bytes as u64;
+    // One copy of a tensor serves all its uses on a device.
+    let mut counted = HashSet::new();
+    for (id, rows, home) in placement.residence.held() {
+        let weight = &model.weights()[id.0 as usize];
+        let bytes = match &rows {
+            Some(rows) => weight.bytes / weight.ne[1] * rows.len(),
+            None => weight.bytes,
+        };
+        if counted.insert((weight.tensor, rows, home)) {
+            entries[home.0 as usize].weight_bytes += bytes as u64;
         }
     }
     for (cache, home) in caches.iter().zip(&placement.residence.caches) {

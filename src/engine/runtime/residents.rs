@@ -3,9 +3,10 @@
 //! The CPU uses weights where the file is mapped; other devices get copies, read from the file
 //! rather than through the map, so that a model is not in host memory twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::event::DeviceIndex;
@@ -13,7 +14,7 @@ use crate::engine::backend::{BufferId, ForeignBytes};
 use crate::engine::gguf::{Source, TensorInfo};
 use crate::engine::model::{CacheShape, Model};
 use crate::engine::sched::placement::Placement;
-use crate::engine::sched::{ComputeError, Scheduler};
+use crate::engine::sched::{ComputeError, Residence, Scheduler};
 
 use super::engine::LoadProgress;
 use super::error::RuntimeError;
@@ -24,8 +25,11 @@ const CHUNK_BYTES: usize = 8 << 20;
 /// Alignment of tensors within a device's buffer.
 const ALIGN_BYTES: usize = 64;
 
-/// Where a tensor of the file is on a device.
-type Places = HashMap<(DeviceIndex, usize), (BufferId, usize)>;
+/// A tensor of the file, by its index, whole or some of its rows.
+type Piece = (usize, Option<Range<usize>>);
+
+/// Where a piece is on a device.
+type Places = HashMap<(DeviceIndex, Piece), (BufferId, usize)>;
 
 /// Loads everything that outlives a graph.
 pub(super) fn load(
@@ -36,9 +40,15 @@ pub(super) fn load(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<(), RuntimeError> {
     let residence = &placement.residence;
-    let places = load_weights(model, scheduler, &residence.weights, progress)?;
-    let weights = model.weights().iter().zip(&residence.weights);
-    let weights = weights.map(|(w, &d)| places[&(d, w.tensor)]).collect();
+    let places = load_weights(model, scheduler, residence, progress)?;
+    let table = model.weights();
+    let whole = table.iter().zip(&residence.weights);
+    let whole = whole.map(|(w, &d)| places.get(&(d, (w.tensor, None))).copied());
+    let parts = residence.parts.iter().map(|part| {
+        let piece = (table[part.of.0 as usize].tensor, Some(part.rows.clone()));
+        places.get(&(part.device, piece)).copied()
+    });
+    let weights = whole.chain(parts).collect();
     let caches = alloc_caches(model, scheduler, &residence.caches, cache)?;
     scheduler.set_residents(residence.clone(), weights, caches);
     Ok(())
@@ -47,58 +57,67 @@ pub(super) fn load(
 fn load_weights(
     model: &Model,
     scheduler: &mut Scheduler,
-    homes: &[DeviceIndex],
+    residence: &Residence,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<Places, RuntimeError> {
     let tensors = model.gguf().tensors();
-    let mut wanted: Vec<Vec<usize>> = vec![Vec::new(); scheduler.devices().len()];
-    for (weight, home) in model.weights().iter().zip(homes) {
-        let list = &mut wanted[home.0 as usize];
-        if !list.contains(&weight.tensor) {
-            list.push(weight.tensor);
+    let mut wanted: Vec<Vec<Piece>> = vec![Vec::new(); scheduler.devices().len()];
+    let mut known = HashSet::new();
+    for (id, rows, home) in residence.held() {
+        let piece = (model.weights()[id.0 as usize].tensor, rows);
+        if known.insert((home, piece.clone())) {
+            wanted[home.0 as usize].push(piece);
         }
     }
     let cpu = scheduler.cpu();
     let mut places = Places::new();
     let in_place = adopt(model, scheduler, cpu);
-    let mut to_copy = Vec::new();
-    for (d, list) in wanted.iter().enumerate() {
+    // What is not used where the file is mapped: its device, and its bytes within the tensor.
+    let mut to_copy: Vec<(DeviceIndex, Piece, Range<u64>)> = Vec::new();
+    for (d, list) in wanted.into_iter().enumerate() {
         let device = DeviceIndex(d as u8);
-        for &t in list {
-            let adopted = in_place.get(tensors[t].file).filter(|_| device == cpu);
+        for piece in list {
+            let tensor = &tensors[piece.0];
+            let adopted = in_place.get(tensor.file).filter(|_| device == cpu && piece.1.is_none());
             match adopted {
-                Some(&(buffer, base)) if (base + tensors[t].offset as usize).is_multiple_of(4) => {
-                    places.insert((device, t), (buffer, tensors[t].offset as usize));
+                Some(&(buffer, base)) if (base + tensor.offset as usize).is_multiple_of(4) => {
+                    places.insert((device, piece), (buffer, tensor.offset as usize));
                 }
-                _ => to_copy.push((device, t)),
+                _ => {
+                    let bytes = bytes_of(tensor, piece.1.as_ref());
+                    to_copy.push((device, piece, bytes));
+                }
             }
         }
     }
-    let total_bytes = to_copy.iter().map(|&(_, t)| tensors[t].bytes).sum();
+    let total_bytes = to_copy.iter().map(|(.., bytes)| bytes.end - bytes.start).sum();
     let mut done_bytes = 0;
-    for d in 0..wanted.len() {
-        let device = DeviceIndex(d as u8);
-        let list: Vec<usize> = to_copy.iter().filter(|c| c.0 == device).map(|c| c.1).collect();
-        let size: usize =
-            list.iter().map(|&t| (tensors[t].bytes as usize).next_multiple_of(ALIGN_BYTES)).sum();
-        if size == 0 {
-            continue;
-        }
+    for list in to_copy.chunk_by(|a, b| a.0 == b.0) {
+        let device = list[0].0;
+        let room =
+            |bytes: &Range<u64>| ((bytes.end - bytes.start) as usize).next_multiple_of(ALIGN_BYTES);
+        let size = list.iter().map(|(.., bytes)| room(bytes)).sum();
         let buffer =
             scheduler.device_mut(device).alloc(size, "the weights").map_err(ComputeError::from)?;
         let mut offset = 0;
-        for t in list {
-            copy_tensor(model, &tensors[t], &mut |at, bytes| {
+        for (_, piece, bytes) in list {
+            copy_tensor(model, &tensors[piece.0], bytes.clone(), &mut |at, bytes| {
                 let written = scheduler.device_mut(device).write(buffer, offset + at, bytes);
                 done_bytes += bytes.len() as u64;
                 progress(LoadProgress { done_bytes, total_bytes });
                 written.map_err(|e| ComputeError::from(e).into())
             })?;
-            places.insert((device, t), (buffer, offset));
-            offset += (tensors[t].bytes as usize).next_multiple_of(ALIGN_BYTES);
+            places.insert((device, piece.clone()), (buffer, offset));
+            offset += room(bytes);
         }
     }
     Ok(places)
+}
+
+/// The bytes of some rows within a matrix, or all of a tensor.
+fn bytes_of(tensor: &TensorInfo, rows: Option<&Range<usize>>) -> Range<u64> {
+    let row = tensor.bytes / tensor.ne[1].max(1) as u64;
+    rows.map_or(0..tensor.bytes, |rows| row * rows.start as u64..row * rows.end as u64)
 }
 
 /// Makes each part of the model a read-only buffer of the CPU: the buffer and its address.
@@ -126,22 +145,24 @@ fn adopt(model: &Model, scheduler: &mut Scheduler, cpu: DeviceIndex) -> Vec<(Buf
 /// Takes bytes of a tensor with their offset in it.
 type Take<'a> = dyn FnMut(usize, &[u8]) -> Result<(), RuntimeError> + 'a;
 
-/// Hands the bytes of a tensor to `take`, chunk by chunk with their offset.
+/// Hands these bytes of a tensor to `take`, chunk by chunk with their offset from the first.
 fn copy_tensor(
     model: &Model,
     tensor: &TensorInfo,
+    bytes: Range<u64>,
     take: &mut Take<'_>,
 ) -> Result<(), RuntimeError> {
     let Source::Maps(maps) = model.gguf().source() else {
-        return take(0, model.gguf().data(tensor));
+        return take(0, &model.gguf().data(tensor)[bytes.start as usize..bytes.end as usize]);
     };
     let path = maps[tensor.file].path();
     let failed = |source| RuntimeError::Weights { file: path.display().to_string(), source };
     let mut file = File::open(path).map_err(failed)?;
-    file.seek(SeekFrom::Start(tensor.offset)).map_err(failed)?;
-    let (mut chunk, mut at) = (vec![0; CHUNK_BYTES.min(tensor.bytes as usize)], 0);
-    while at < tensor.bytes as usize {
-        let n = chunk.len().min(tensor.bytes as usize - at);
+    file.seek(SeekFrom::Start(tensor.offset + bytes.start)).map_err(failed)?;
+    let size = (bytes.end - bytes.start) as usize;
+    let (mut chunk, mut at) = (vec![0; CHUNK_BYTES.min(size)], 0);
+    while at < size {
+        let n = chunk.len().min(size - at);
         file.read_exact(&mut chunk[..n]).map_err(failed)?;
         take(at, &chunk[..n])?;
         at += n;

@@ -4,10 +4,11 @@
 //! ggml 0.26): pre-allocated, expanded, upgraded, sources. Devices stand in order of priority with
 //! the CPU last, as there.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::base::event::DeviceIndex;
-use crate::engine::graph::{Graph, Node, Op, Role, TensorId};
+use crate::engine::graph::{Graph, Node, Op, Role, TensorId, WeightId};
 use crate::engine::tensor::DType;
 
 use super::cause::Cause;
@@ -32,11 +33,28 @@ pub trait Capabilities {
     }
 }
 
+/// Some rows of a weight that is spread over devices. Its own `WeightId` comes after those of the
+/// model's table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightPart {
+    /// The weight, by the model's table.
+    pub of: WeightId,
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// The device that holds them.
+    pub device: DeviceIndex,
+}
+
 /// Where weights and caches live, decided before any graph is split.
 #[derive(Clone, Debug, Default)]
 pub struct Residence {
-    /// Device of each weight, by `WeightId`.
+    /// Device of each weight, by `WeightId`: the model's table, then `parts`. Of a weight that is
+    /// spread, the device that gathers its products, which does not hold it.
     pub weights: Vec<DeviceIndex>,
+    /// The parts of weights that are spread (`-sm row`), two at least of each, in the order of rows.
+    pub parts: Vec<WeightPart>,
+    /// The device where the products of parts are put together.
+    pub gather: Option<DeviceIndex>,
     /// The file's name of each weight.
     pub weight_names: Vec<Arc<str>>,
     /// Why each weight is where it is.
@@ -47,6 +65,26 @@ pub struct Residence {
     pub cache_names: Vec<Arc<str>>,
     /// Set with `-nkvo`: attention is pinned to the CPU, where the cache is.
     pub pin_attention: Option<Arc<str>>,
+}
+
+impl Residence {
+    /// The id of part `i`.
+    pub fn part_id(&self, i: usize) -> WeightId {
+        WeightId((self.weights.len() - self.parts.len() + i) as u32)
+    }
+
+    /// What lies on devices: weights of the model's table, whole or some rows, and where.
+    pub fn held(&self) -> impl Iterator<Item = (WeightId, Option<Range<usize>>, DeviceIndex)> + '_ {
+        let n_table = self.weights.len() - self.parts.len();
+        let whole = (0..n_table).map(|i| (WeightId(i as u32), None, self.weights[i]));
+        let whole = whole.filter(|(id, ..)| !self.is_spread(*id));
+        whole.chain(self.parts.iter().map(|p| (p.of, Some(p.rows.clone()), p.device)))
+    }
+
+    /// Whether a weight of the model's table is spread.
+    pub fn is_spread(&self, id: WeightId) -> bool {
+        self.parts.iter().any(|part| part.of == id)
+    }
 }
 
 /// The device of every node and the home of every tensor.
@@ -132,6 +170,11 @@ impl Passes<'_> {
     fn of_memory(&self, node: &Node) -> Option<(DeviceIndex, Cause)> {
         if let Some(device) = self.leaves[node.dst.index()] {
             return Some((device, Cause::Memory));
+        }
+        if let (Op::Concat, Some(device)) = (&node.op, self.residence.gather)
+            && self.supports(device, node).is_ok()
+        {
+            return Some((device, Cause::Gathered));
         }
         if let (Op::FlashAttn { .. }, Some(why)) = (&node.op, &self.residence.pin_attention) {
             return Some((self.cpu, Cause::User(why.to_string())));

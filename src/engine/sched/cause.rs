@@ -21,6 +21,8 @@ pub enum Cause {
         /// Which operand.
         src: usize,
     },
+    /// The parts of a product are put together here.
+    Gathered,
     /// The user's settings say so.
     User(String),
     /// Taken over from the neighbour in execution order, whose device supports the operation.
@@ -46,7 +48,7 @@ impl Cause {
             Self::Memory => "1.vsrc".to_string(),
             Self::Weight { src } => format!("1.wgt{src}"),
             Self::Offload { .. } => "1.off".to_string(),
-            Self::User(_) => "usr".to_string(),
+            Self::Gathered | Self::User(_) => "usr".to_string(),
             Self::Expanded { .. } => "2.sup".to_string(),
             Self::Upgraded => "3.upg".to_string(),
             Self::Best { .. } => "3.best".to_string(),
@@ -77,6 +79,7 @@ impl Cause {
                 let weight = names.tensor(graph, node.src[*src]);
                 format!("the batch is large enough to bring {weight} from the CPU to {on}")
             }
+            Self::Gathered => format!("puts together on {on} what devices computed (-sm row -mg)"),
             Self::User(text) => text.clone(),
             Self::Expanded { neighbour } => {
                 let from = &graph.nodes[*neighbour];

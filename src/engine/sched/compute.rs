@@ -6,13 +6,11 @@
 use std::sync::Arc;
 
 use crate::base::clock::now_ns;
-use crate::base::event::{
-    DeviceFact, DeviceIndex, Event, PlanFact, Span, SpanKind, SyncKind, Track,
-};
+use crate::base::event::{DeviceFact, DeviceIndex, Event, PlanFact};
 use crate::base::sink::Sink;
 use crate::engine::backend::{
-    AllocError, BoundNode, BoundTensor, BufferId, CopyTime, Device, DeviceError, DeviceKind,
-    Interval, Program, Ticket, copy,
+    AllocError, BoundNode, BoundTensor, BufferId, Device, DeviceError, DeviceKind, Interval,
+    Program, copy,
 };
 use crate::engine::graph::{Graph, InputKind, Op, Role, TensorId};
 use crate::engine::tensor::DType;
@@ -21,6 +19,7 @@ use super::alloc::{Allocation, Home, allocate};
 use super::assign::{Capabilities, Residence, Unplaceable};
 use super::cut::{SplitPlan, split};
 use super::facts::plan_fact;
+use super::timer::{SplitTime, Timer};
 
 /// What can go wrong between a graph and its result.
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +72,13 @@ pub struct UbatchInfo {
 }
 
 /// One copy with its addresses.
-struct BoundCopy {
-    from: DeviceIndex,
+pub(super) struct BoundCopy {
+    pub(super) from: DeviceIndex,
     from_buffer: BufferId,
     from_offset: usize,
     to_buffer: BufferId,
     to_offset: usize,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// A result with its address.
@@ -93,9 +92,9 @@ struct BoundOutput {
 /// A graph, cut, placed in memory and compiled: run it as often as its shape fits.
 pub struct Prepared {
     plan_id: u32,
-    devices: Vec<DeviceIndex>,
+    pub(super) devices: Vec<DeviceIndex>,
     programs: Vec<Program>,
-    copies: Vec<Vec<BoundCopy>>,
+    pub(super) copies: Vec<Vec<BoundCopy>>,
     inputs: Vec<(InputKind, BufferId, usize, usize)>,
     outputs: Vec<BoundOutput>,
 }
@@ -105,7 +104,7 @@ pub struct Scheduler {
     devices: Vec<Box<dyn Device>>,
     names: Vec<String>,
     residence: Residence,
-    weights: Vec<(BufferId, usize)>,
+    weights: Vec<Option<(BufferId, usize)>>,
     caches: Vec<(BufferId, usize)>,
     arenas: Vec<Option<(BufferId, usize)>>,
     plans: Vec<Arc<PlanFact>>,
@@ -194,11 +193,12 @@ impl Scheduler {
         &self.sink
     }
 
-    /// Says where each weight and cache tensor is: buffer and offset, by id.
+    /// Says where each weight and cache tensor is: buffer and offset, by id; `None` for a weight that
+    /// is there in parts.
     pub fn set_residents(
         &mut self,
         residence: Residence,
-        weights: Vec<(BufferId, usize)>,
+        weights: Vec<Option<(BufferId, usize)>>,
         caches: Vec<(BufferId, usize)>,
     ) {
         (self.residence, self.weights, self.caches) = (residence, weights, caches);
@@ -335,7 +335,7 @@ impl Scheduler {
 
     fn resolve(&self, home: Home, device: DeviceIndex) -> Option<(BufferId, usize)> {
         match home {
-            Home::Weight(w) => self.weights.get(w as usize).copied(),
+            Home::Weight(w) => self.weights.get(w as usize).copied().flatten(),
             Home::Cache(c) => self.caches.get(c as usize).copied(),
             Home::Arena(offset) => self.arenas[device.0 as usize].map(|(b, _)| (b, offset)),
         }
@@ -484,98 +484,6 @@ fn same_cut(a: &PlanFact, b: &PlanFact) -> bool {
                 && x.inputs.len() == y.inputs.len()
                 && x.inputs.iter().zip(&y.inputs).all(|(i, j)| i.tensor == j.tensor)
         })
-}
-
-struct SplitTime {
-    ticket: Ticket,
-    nodes: Vec<Interval>,
-}
-
-/// Collects the times of one ubatch; events are made after its last split, off the hot path.
-struct Timer {
-    info: UbatchInfo,
-    plan_id: u32,
-    inputs_written_ns: u64,
-    splits: Vec<SplitTime>,
-    copies: Vec<(usize, usize, CopyTime)>,
-    /// Device, time and bytes of each output that is not the CPU's.
-    outputs: Vec<(DeviceIndex, Interval, usize)>,
-}
-
-impl Timer {
-    fn new(info: UbatchInfo, plan_id: u32, inputs_written_ns: u64) -> Self {
-        let (splits, copies, outputs) = (Vec::new(), Vec::new(), Vec::new());
-        Self { info, plan_id, inputs_written_ns, splits, copies, outputs }
-    }
-
-    fn emit(&self, start_ns: u64, end_ns: u64, scheduler: &Scheduler, prepared: &Prepared) {
-        let (sink, ubatch) = (&scheduler.sink, self.info.ubatch);
-        // A device's clock may be off by a few microseconds; its work lies inside the ubatch.
-        let inside = |time: Interval| {
-            let start = time.start_ns.clamp(start_ns, end_ns);
-            Interval { start_ns: start, end_ns: time.end_ns.clamp(start, end_ns) }
-        };
-        let span = |track, kind, time: Interval, bytes: usize| {
-            sink.record(Event::Span(Span {
-                track,
-                kind,
-                start_ns: time.start_ns,
-                end_ns: time.end_ns,
-                bytes: bytes as u64,
-                tokens: self.info.tokens,
-            }));
-        };
-        let mut free_ns = self.inputs_written_ns;
-        for (s, split) in self.splits.iter().enumerate() {
-            let device = prepared.devices[s];
-            let (track, number) = (Track::Device(device), s as u16);
-            let of = |ticket| scheduler.devices[device.0 as usize].interval(ticket).map(inside);
-            let (mut sync, mut copies) = (SyncKind::None, Vec::new());
-            for &(_, i, time) in self.copies.iter().filter(|c| c.0 == s) {
-                let (time, blocking) = match time {
-                    CopyTime::Blocking(time) => (Some(inside(time)), true),
-                    CopyTime::Queued(ticket) => (of(ticket), false),
-                };
-                sync = match sync {
-                    SyncKind::BlockingCopy => sync,
-                    _ if blocking => SyncKind::BlockingCopy,
-                    _ => SyncKind::Event,
-                };
-                copies.extend(time.map(|time| (i, time, blocking)));
-            }
-            let ran = of(split.ticket);
-            // Copies may run while earlier splits still compute; then nothing was waited for.
-            let begun = copies.first().map(|c| c.1).or(ran).map_or(free_ns, |t| t.start_ns);
-            let wait = Interval { start_ns: free_ns.min(begun), end_ns: begun };
-            span(track, SpanKind::Wait { ubatch, split: number, sync }, wait, 0);
-            for (i, time, blocking) in copies {
-                let step = &prepared.copies[s][i];
-                let (input, from, to) = (i as u16, step.from, device);
-                let kind = SpanKind::Copy { ubatch, split: number, input, from, to, blocking };
-                span(track, kind, time, step.bytes);
-                free_ns = free_ns.max(time.end_ns);
-            }
-            let Some(ran) = ran else { continue };
-            span(track, SpanKind::Compute { ubatch, split: number }, ran, 0);
-            for (n, &time) in split.nodes.iter().enumerate() {
-                let kind = SpanKind::Node { ubatch, split: number, node: n as u16 };
-                span(track, kind, inside(time), 0);
-            }
-            free_ns = free_ns.max(ran.end_ns);
-        }
-        for (i, &(from, time, bytes)) in self.outputs.iter().enumerate() {
-            let kind = SpanKind::Output { ubatch, output: i as u16, from };
-            span(Track::Device(from), kind, time, bytes);
-        }
-        let kind = SpanKind::Ubatch {
-            ubatch,
-            plan: self.plan_id,
-            capacity: self.info.capacity,
-            sequences: self.info.sequences,
-            prompt: self.info.prompt,
-        };
-        span(Track::Host, kind, Interval { start_ns, end_ns }, 0);
-    }
 }
 
 /// Bytes of the weights that a node reads, for its fact.

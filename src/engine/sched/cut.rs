@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::base::event::DeviceIndex;
-use crate::engine::graph::{Graph, Node, Role, TensorId};
+use crate::engine::graph::{Graph, Node, Op, Role, TensorId};
 
 use super::assign::{Assignment, Capabilities, Residence, Unplaceable, assign};
 
@@ -25,6 +25,8 @@ pub enum Begins {
     OtherDevice,
     /// Its first node needs another weight brought over; a new split lets its memory be reused.
     AnotherWeight,
+    /// Its first node waits for other devices, which the nodes before it need not do.
+    Gather,
 }
 
 /// Consecutive nodes that one device executes.
@@ -69,6 +71,13 @@ pub fn split(
         let begins = match splits.last() {
             None => Some(Begins::Graph),
             Some(current) if current.device != device => Some(Begins::OtherDevice),
+            // What is copied to a split is copied before its first node.
+            Some(current) if node.op == Op::Concat => {
+                let gathers = graph.nodes[current.start..i].iter().all(|n| n.op == Op::Concat);
+                let waits = foreign(graph, &assignment, devices, node, device)
+                    .any(|t| !arrived.contains(&(t, device)));
+                (waits && !gathers).then_some(Begins::Gather)
+            }
             Some(current) if !current.inputs.is_empty() => {
                 let needs_weight = foreign(graph, &assignment, devices, node, device).any(|t| {
                     matches!(graph.tensor(t).role, Role::Weight(_))

@@ -60,6 +60,7 @@ fn split_fact(graph: &Graph, plan: &SplitPlan, split: &Split, names: &Names<'_>)
     let cause = match split.begins {
         Begins::Graph => format!("the graph begins: {first}"),
         Begins::OtherDevice => first,
+        Begins::Gather => format!("other devices compute meanwhile: {first}"),
         Begins::AnotherWeight => {
             format!(
                 "another host weight is brought over and may reuse the last one's memory: {first}"

@@ -14,14 +14,18 @@ mod cut;
 mod dump;
 mod facts;
 pub mod placement;
+mod rows;
+mod spread;
+mod timer;
 
 #[cfg(test)]
 mod tests;
 
 pub use alloc::{Allocation, CopyStep, Home, allocate};
-pub use assign::{Assignment, Capabilities, Residence};
+pub use assign::{Assignment, Capabilities, Residence, WeightPart};
 pub use cause::Cause;
 pub use compute::{ComputeError, ComputeMode, Prepared, Scheduler, UbatchInfo};
 pub use cut::{Begins, Split, SplitInput, SplitPlan, split};
 pub use dump::dump;
 pub use facts::plan_fact;
+pub use spread::spread;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use regex::Regex;
 
 use crate::base::event::DeviceIndex;
-use crate::engine::model::{CacheTensor, LayerClass, WeightInfo};
+use crate::engine::model::{CacheTensor, LayerClass, WeightInfo, WeightKind};
 
 use super::assign::Residence;
+use super::rows;
 
 /// `-sm`: how a model is spread over several devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum SplitMode {
     /// Whole layers.
     #[default]
     Layer,
+    /// The rows of large matrices; everything else on one device, `-mg`.
+    Row,
 }
 
 /// One `-ot` rule: weights whose name matches go to a device.
@@ -41,9 +44,9 @@ pub struct PlacementOptions {
     pub gpu_layers: usize,
     /// `-sm`.
     pub split_mode: SplitMode,
-    /// `-ts`: share of each device; empty means by free memory.
+    /// `-ts`: share of each device, in layers or rows; empty means by free memory.
     pub tensor_split: Vec<f32>,
-    /// `-mg`: the device that `-sm none` uses.
+    /// `-mg`: the device that `-sm none` uses, and that holds with `-sm row` what is not spread.
     pub main_gpu: usize,
     /// `-ot`, `-cmoe` and `-ncmoe`; the first that matches wins.
     pub overrides: Vec<TensorOverride>,
@@ -95,6 +98,14 @@ pub enum PlacementError {
         /// How many devices there are.
         devices: usize,
     },
+    /// `-sm row` with more devices than one node can gather from.
+    #[error("-sm row: {devices} devices are too many, {most} are possible")]
+    TooManyParts {
+        /// How many there are.
+        devices: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// `-ot` names no device of this session.
     #[error("{origin}: there is no device '{device}'; devices: {known}")]
     OverrideDevice {
@@ -123,16 +134,29 @@ pub fn place(
     for rule in &options.overrides {
         override_device(rule, targets)?;
     }
-    let layers = layer_devices(n_layer, &targets[..targets.len() - 1], options)?;
+    let gpus = &targets[..targets.len() - 1];
+    let layers = layer_devices(n_layer, gpus, options)?;
+    let experts = expert_devices(n_layer, gpus, options)?;
     let mut residence = Residence::default();
-    for weight in weights {
-        let (device, reason) = match overridden(weight, targets, options)? {
-            Some(found) => found,
-            None => by_layer(weight, &layers, cpu, n_layer, options),
-        };
+    let mut spread = Vec::new();
+    for (i, weight) in weights.iter().enumerate() {
+        let by_user = overridden(weight, targets, options)?;
+        let free = by_user.is_none();
+        let (device, reason) = by_user.unwrap_or_else(|| {
+            let devices = if weight.kind == WeightKind::Expert { &experts } else { &layers };
+            by_layer(weight, devices, cpu, n_layer, options)
+        });
+        if free && device != cpu && options.split_mode == SplitMode::Row && rows::is_matrix(weight)
+        {
+            spread.push(i);
+        }
         residence.weights.push(device);
         residence.weight_names.push(Arc::from(weight.name.as_str()));
         residence.weight_reasons.push(Arc::from(reason));
+    }
+    if options.split_mode == SplitMode::Row && gpus.len() > 1 {
+        let shares = cumulative_shares(gpus, options)?;
+        rows::spread(&mut residence, weights, &spread, &shares, gpus, options.main_gpu)?;
     }
     for cache in caches {
         residence.caches.push(if options.kv_on_host { cpu } else { layers[cache.layer] });
@@ -160,7 +184,7 @@ fn layer_devices(
         if il < first {
             return cpu;
         }
-        if options.split_mode == SplitMode::None {
+        if options.split_mode != SplitMode::Layer {
             return DeviceIndex(options.main_gpu as u8);
         }
         let at = (il - first) as f32 / offloaded as f32;
@@ -168,6 +192,20 @@ fn layer_devices(
         DeviceIndex(device as u8)
     };
     Ok((0..total).map(device_of).collect())
+}
+
+/// The device of each layer's experts. A product by expert is not spread, so that with `-sm row` they
+/// go where `-sm layer` has them.
+fn expert_devices(
+    n_layer: usize,
+    gpus: &[Target],
+    options: &PlacementOptions,
+) -> Result<Vec<DeviceIndex>, PlacementError> {
+    if options.split_mode != SplitMode::Row {
+        return layer_devices(n_layer, gpus, options);
+    }
+    let by_layer = PlacementOptions { split_mode: SplitMode::Layer, ..options.clone() };
+    layer_devices(n_layer, gpus, &by_layer)
 }
 
 /// Upper bound of each device's part of the offloaded layers, in `0.0..=1.0`.

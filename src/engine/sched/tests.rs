@@ -9,7 +9,8 @@ use crate::engine::graph::{CacheId, Graph, GraphBuilder, InputKind, Name, Op, Te
 use crate::engine::tensor::DType;
 
 use super::{
-    Begins, Capabilities, Cause, Home, Residence, SplitPlan, allocate, dump, plan_fact, split,
+    Begins, Capabilities, Cause, Home, Residence, SplitPlan, WeightPart, allocate, dump, plan_fact,
+    split, spread,
 };
 
 const WIDTH: usize = 8;
@@ -149,8 +150,69 @@ fn residence(layers: &[u8], cpu: u8) -> Residence {
         cache_names: (0..caches.len()).map(|i| Arc::from(format!("cache{i}"))).collect(),
         weights,
         caches,
-        pin_attention: None,
+        ..Residence::default()
     }
+}
+
+/// As [`residence`] with all layers on device `gather` of two, but the query, key, value and
+/// feed-forward matrices spread over both.
+fn spread_residence(n_layer: usize, gather: u8) -> Residence {
+    let mut residence = residence(&vec![gather; n_layer + 1], 2);
+    for il in 0..n_layer {
+        for w in [1, 2, 3, 5] {
+            let of = WeightId((1 + il * PER_LAYER + w) as u32);
+            for (device, rows) in [(0, 0..WIDTH / 4), (1, WIDTH / 4..WIDTH)] {
+                residence.parts.push(WeightPart { of, rows, device: DeviceIndex(device) });
+            }
+        }
+    }
+    residence.gather = Some(DeviceIndex(gather));
+    residence.weights.extend(residence.parts.iter().map(|p| p.device));
+    for part in &residence.parts {
+        residence.weight_names.push(Arc::from(format!("w{}[{:?}]", part.of.0, part.rows)));
+        residence.weight_reasons.push(Arc::from("as spread"));
+    }
+    residence
+}
+
+#[test]
+fn spread_products_let_devices_compute_at_the_same_time() {
+    for gather in [0, 1] {
+        let (residence, other) = (spread_residence(1, gather), 1 - gather);
+        let graph = spread(toy(1, 3), &residence);
+        let plan = split(&graph, &residence, &Fake::new(3)).unwrap();
+        // Embedding; query, key and value on the other device, then here; what follows; the same for
+        // the feed-forward matrix.
+        let expected = [2, gather, other, gather, gather, other, gather, gather];
+        assert_eq!(devices_of(&plan), expected);
+        let ops = |s: usize| -> Vec<&str> {
+            let split = &plan.splits[s];
+            graph.nodes[split.start..split.end].iter().map(|n| n.op.name()).collect()
+        };
+        assert_eq!(ops(2), ["MUL_MAT"; 3]);
+        assert_eq!(ops(3), ["MUL_MAT"; 3]);
+        assert_eq!(ops(4)[..4], ["CONCAT", "CONCAT", "CONCAT", "ROPE"]);
+        // The activations travel once for three products; what is not waited for is not copied first.
+        let inputs = |s: usize| plan.splits[s].inputs.len();
+        assert_eq!((inputs(2), inputs(3), inputs(5), inputs(6), inputs(7)), (1, 0, 1, 0, 1));
+        assert!(plan.splits[4].inputs[..3].iter().all(|i| i.from == DeviceIndex(other)));
+        assert_eq!(plan.splits[4].begins, Begins::Gather);
+        let at = plan.splits[4].start;
+        assert_eq!(plan.assignment.nodes[at], (DeviceIndex(gather), Cause::Gathered));
+        // Rows stand in the order of the weight's, whoever computed them.
+        let concat = &graph.nodes[at];
+        let rows: Vec<usize> = concat.src.iter().map(|&s| graph.tensor(s).ne[0]).collect();
+        assert_eq!(rows, [WIDTH / 4, WIDTH - WIDTH / 4]);
+        assert_eq!(graph.tensor(concat.dst).ne, [WIDTH, 3, 1, 1]);
+        let allocation = allocate(&graph, &plan, 3);
+        assert!(allocation.copies.iter().zip(&plan.splits).all(|(c, s)| c.len() == s.inputs.len()));
+    }
+}
+
+#[test]
+fn a_graph_without_spread_weights_stays_as_it_is() {
+    let graph = spread(toy(2, 1), &residence(&[0, 0, 1], 2));
+    assert_eq!(graph.nodes.len(), toy(2, 1).nodes.len());
 }
 
 fn devices_of(plan: &SplitPlan) -> Vec<u8> {

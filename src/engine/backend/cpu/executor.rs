@@ -76,6 +76,7 @@ pub(in crate::engine::backend) fn host_supports(op: &Op, src: &[DType]) -> Resul
             f32_at(&[usize::from(matches!(op, Op::MulMat | Op::MulMatId))])
         }
         Op::Rope(_) | Op::Scale { .. } | Op::SoftMax | Op::TopK { .. } => f32_at(&[0]),
+        Op::Concat => f32_at(&(0..src.len()).collect::<Vec<_>>()),
         Op::RmsNorm { .. } | Op::Add | Op::Mul | Op::Glu(_) | Op::ExpertSum => f32_at(&[0, 1]),
     }
 }
@@ -347,6 +348,7 @@ unsafe fn execute(
                 experts::expert_weights(wk, src[0], src[1], dst, normalise);
             }
             Op::ExpertSum => experts::expert_sum(wk, isa, src[0], src[1], dst),
+            Op::Concat => rows::concat(wk, src, dst),
         }
     }
 }

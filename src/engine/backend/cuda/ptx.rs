@@ -33,6 +33,14 @@ pub(super) const UNITS: &[Unit] = &[
         ],
     },
     Unit {
+        name: "concat",
+        kernels: &["concat_f32"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/concat.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/concat.compute_80.ptx")),
+        ],
+    },
+    Unit {
         name: "expert_sum",
         kernels: &["expert_sum_f32"],
         ptx: &[

@@ -161,6 +161,10 @@ fn small(t: usize, random: &mut Random, cases: &mut Vec<Case>) {
     let parts = Operand::random(DType::F32, [n, k, t, 1], random);
     let weights = Operand::random(DType::F32, [k, t, 1, 1], random);
     add(Op::ExpertSum, vec![parts, weights], output());
+    let widths: Vec<usize> = (0..random.within(2, 4)).map(|_| random.within(1, 90)).collect();
+    let part = |&n: &usize| Operand::random(DType::F32, [n, t, 1, 1], random);
+    let parts = widths.iter().map(part).collect();
+    add(Op::Concat, parts, Output::New(DType::F32, [widths.iter().sum(), t, 1, 1]));
 }
 
 fn rope(mode: RopeMode, t: usize, random: &mut Random) -> Case {

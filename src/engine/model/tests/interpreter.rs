@@ -172,6 +172,7 @@ fn compute(graph: &Graph, data: &[Vec<f32>], node: &Node) -> Vec<f32> {
             slots.map(|s| src[0].at([row, s, t]) * src[1].at([s, t, 0])).sum()
         }),
         Op::SetRows => unreachable!("handled by the caller"),
+        Op::Concat => unreachable!("no model has it"),
     }
 }
 

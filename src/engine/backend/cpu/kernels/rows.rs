@@ -1,8 +1,8 @@
-//! Rows out of a table, and rows into the KV cache.
+//! Rows out of a table, rows into the KV cache, and rows side by side.
 
 use super::convert::{row_from_f32, row_to_f32};
 use super::simd::{Kernel, Simd, dispatch};
-use super::spans::{f32_at, row_index};
+use super::spans::{f32_at, row_index, spans};
 use crate::engine::backend::cpu::{Isa, TensorRef, Worker};
 use crate::engine::tensor::DType;
 
@@ -74,5 +74,25 @@ impl Kernel for Narrow {
     fn run<S: Simd>(self, s: S) {
         // SAFETY: whoever made `self` vouches for a row of `n` elements on both sides.
         unsafe { row_from_f32(s, self.dtype, self.src, self.dst, self.n) }
+    }
+}
+
+/// Rows side by side: `parts` F32 `(n0, t)`, `(n1, t)`, … → F32 `(n0 + n1 + …, t)`.
+///
+/// # Safety
+/// As the contract of [`super`]; all have the rows of `dst`.
+pub unsafe fn concat(wk: &Worker, parts: &[TensorRef], dst: TensorRef) {
+    let mut begin = 0;
+    for part in parts {
+        for span in spans(wk, part.ne[0], part.rows()) {
+            // SAFETY: the span lies in a row of the part, and the same row of `dst` has room for it
+            // behind the parts before.
+            unsafe {
+                let from = f32_at(part, span.row, span.start);
+                let to = f32_at(&dst, span.row, begin + span.start);
+                std::ptr::copy_nonoverlapping(from, to, span.len);
+            }
+        }
+        begin += part.ne[0];
     }
 }

@@ -6,6 +6,7 @@
 //! choose among them.
 
 mod binary;
+mod concat;
 mod expert_sum;
 mod expert_weights;
 mod experts;
@@ -152,6 +153,7 @@ pub(super) fn plan(
             expert_weights::plan(normalise, src, dst, traits, scratch, out)
         }
         Op::ExpertSum => expert_sum::plan(src, dst, traits, scratch, out),
+        Op::Concat => concat::plan(src, dst, out),
     }
 }
 
@@ -175,6 +177,7 @@ pub(super) fn supports(op: &Op, src: &[DType]) -> Result<(), String> {
         Op::TopK { .. } => top_k::supports(src),
         Op::ExpertWeights { .. } => expert_weights::supports(src),
         Op::ExpertSum => expert_sum::supports(src),
+        Op::Concat => concat::supports(src),
     }
 }
 

@@ -3,8 +3,25 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::engine::graph::CONCAT_MAX;
+
 /// Pairs of a head that `rope_f32` can turn.
 pub(in crate::engine::backend::cuda) const ROPE_PAIRS_MAX: usize = 256;
+
+/// `concat_f32`; its twin stands with the kernel.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct ConcatParams {
+    pub dst: u64,
+    pub dst_row: u64,
+    pub src: [u64; CONCAT_MAX],
+    pub src_row: [u64; CONCAT_MAX],
+    pub end: [u32; CONCAT_MAX],
+    pub ne0: u32,
+    pub chunks: u32,
+    pub vector: u32,
+    pub padding: u32,
+}
 
 /// `add_f32`, `mul_f32`, `scale_f32`, `glu_*_f32`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -219,6 +236,7 @@ pub(in crate::engine::backend::cuda) struct FlashAttnParams {
 }
 
 // The sizes that params_ops.cuh asserts.
+const _: () = assert!(size_of::<ConcatParams>() == 352);
 const _: () = assert!(size_of::<ZipParams>() == 96);
 const _: () = assert!(size_of::<RowParams>() == 72);
 const _: () = assert!(size_of::<AddNormParams>() == 48);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::super::rows::{get_rows, set_rows};
+use super::super::rows::{concat, get_rows, set_rows};
 use super::{Bytes, Floats, Ints, Random, on_every_isa};
 use crate::engine::tensor::{DType, dequantize, quantize_vec};
 
@@ -45,6 +45,29 @@ proptest! {
                 }
             });
         }
+    }
+
+    #[test]
+    fn rows_stand_side_by_side(
+        widths in prop::collection::vec(0_usize..2000, 2..5), t in 1_usize..4,
+        threads in 1_usize..5, seed: u64,
+    ) {
+        let random = &mut Random::new(seed);
+        let parts: Vec<Floats> =
+            widths.iter().map(|&n| Floats::random([n, t, 1], 3, random)).collect();
+        let mut kept = parts.clone();
+        let views: Vec<_> = kept.iter_mut().map(Floats::view).collect();
+        let mut out = Floats::zeros([widths.iter().sum(), t, 1], 2);
+        on_every_isa(threads, |run| {
+            let dst = out.view();
+            // SAFETY: all tensors are live, and the result is as wide as the parts together.
+            run(&|wk, _| unsafe { concat(wk, &views, dst) });
+            assert!(out.gaps_hold());
+            for r in 0..t {
+                let want: Vec<f32> = parts.iter().flat_map(|p| p.row(r).to_vec()).collect();
+                assert_eq!(out.row(r), &want[..]);
+            }
+        });
     }
 
     #[test]
