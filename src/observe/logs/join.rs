@@ -42,6 +42,12 @@ impl Edge {
         line.get(..Self::FIRST).is_some_and(|first| after.starts_with(first))
     }
 
+    /// Whether the line fills a terminal of a usual width, so that it was most likely broken there.
+    fn full(&self) -> bool {
+        const USUAL: [usize; 5] = [80, 100, 120, 132, 160];
+        USUAL.contains(&self.width)
+    }
+
     /// Whether the line ends within quotes.
     pub(super) fn quoted(&self) -> bool {
         self.quoted
@@ -66,7 +72,8 @@ impl Edge {
             return false;
         }
         let valid = next.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-        if self.quoted { !text::is_sure_head(valid) } else { !text::is_head(valid) }
+        let rest_of_any = self.quoted || self.full();
+        if rest_of_any { !text::is_sure_head(valid) } else { !text::is_head(valid) }
     }
 }
 
@@ -135,7 +142,8 @@ impl Held {
             || told.elapsed_ns.is_some()
             || told.process.is_some()
             || (told.collected && !self.told.collected);
-        if own_envelope || self.text.len() < BROKEN_BYTES_MIN || !self.edge.fits(raw) {
+        let long = self.text.len().max(self.edge.width);
+        if own_envelope || long < BROKEN_BYTES_MIN || !self.edge.fits(raw) {
             return false;
         }
         let goes_on = self.makes_sense_with(next, told, *widths, catalogue, search);
@@ -156,26 +164,22 @@ impl Held {
         if self.told.collected && !told.collected {
             return true; // the collector would have named itself in a line of its own
         }
-        if catalogue.find(next, search).is_some() {
+        if text::is_sure_head(next) || catalogue.find(next, search).is_some() {
             return false;
         }
+        let unknown = catalogue.find(&self.text, search).is_none();
+        let known_with = |search: &mut Search| {
+            ["", " "].iter().any(|between| {
+                catalogue.find(&[&self.text, *between, next].concat(), search).is_some()
+            })
+        };
+        let full = self.edge.full() && (unknown || known_with(search));
+        let broken = full || (widths.breaks_at(self.edge.width) && !text::is_head(next));
         let mut pairs = Pairs::default();
         if pairs.read(&self.text) {
-            let broken = widths.breaks_at(self.edge.width);
-            return if pairs.open {
-                !text::is_sure_head(next)
-            } else {
-                looks_like_pairs(next) || (broken && !text::is_head(next))
-            };
+            return pairs.open || looks_like_pairs(next) || broken;
         }
-        if text::is_head(next) {
-            return false;
-        }
-        widths.breaks_at(self.edge.width)
-            || (catalogue.find(&self.text, search).is_none()
-                && ["", " "].iter().any(|between| {
-                    catalogue.find(&[&self.text, *between, next].concat(), search).is_some()
-                }))
+        broken || (!text::is_head(next) && unknown && known_with(search))
     }
 
     /// Takes the rest in. A hard break lost nothing; a break between words lost a space.

@@ -32,7 +32,7 @@ pub(super) struct Order {
     bytes: usize,
     later: u32,
     earlier: u32,
-    last: [Option<i64>; 4],
+    last: [Option<i64>; 5],
 }
 
 /// Lines wait for a decision up to this many bytes.
@@ -54,7 +54,8 @@ impl Order {
         if self.way == Way::Undecided {
             let kv = kv_number(&waiting.text);
             let elapsed = waiting.told.elapsed_ns.and_then(|ns| i64::try_from(ns).ok());
-            let clocks = [at_ns, elapsed, waiting.told.day_s.map(i64::from), kv];
+            let stage = stage_number(&waiting.text);
+            let clocks = [at_ns, elapsed, waiting.told.day_s.map(i64::from), kv, stage];
             self.vote(clocks);
         }
         self.bytes += waiting.text.len() + LINE_BYTES;
@@ -82,7 +83,7 @@ impl Order {
         self.turn()
     }
 
-    fn vote(&mut self, clocks: [Option<i64>; 4]) {
+    fn vote(&mut self, clocks: [Option<i64>; 5]) {
         for (last, now) in self.last.iter_mut().zip(clocks) {
             if let Some(now) = now {
                 match last.map(|last| now.cmp(&last)) {
@@ -114,6 +115,18 @@ impl Order {
     }
 }
 
+/// The stage of a load that a line belongs to: a load of one second has no times that differ.
+fn stage_number(text: &str) -> Option<i64> {
+    const STAGES: [&[&str]; 4] = [
+        &["llama_model_loader: loaded"],
+        &["print_info: arch ", "print_info: n_layer ", "llm_load_print_meta: arch "],
+        &["load_tensors: offloaded", "llm_load_tensors: offloaded"],
+        &["llama_context: graph splits", "llama_new_context_with_model: graph splits"],
+    ];
+    let at = STAGES.iter().position(|names| names.iter().any(|n| text.starts_with(n)))?;
+    i64::try_from(at).ok()
+}
+
 /// `llama_model_loader: - kv  12: …`: numbers that run with the lines.
 fn kv_number(text: &str) -> Option<i64> {
     let rest = text.strip_prefix("llama_model_loader: - kv ")?.trim_start_matches(' ');
@@ -140,6 +153,32 @@ mod tests {
         assert_eq!(run(&[9, 8, 8, 7, 6]), [4, 3, 2, 1, 0]);
         let many: Vec<i64> = (0..100).rev().collect();
         assert_eq!(run(&many), (0..100).rev().collect::<Vec<u64>>());
+    }
+
+    /// All of a load within one second, the newest line first.
+    #[test]
+    fn a_load_tells_the_way_without_times() {
+        let texts = [
+            "llama_model_loader: loaded meta data with 30 key-value pairs",
+            "print_info: arch             = llama",
+            "print_info: n_layer          = 32",
+            "load_tensors: offloaded 33/33 layers to GPU",
+            "llama_context: graph splits = 2",
+        ];
+        let run = |texts: &[&str]| {
+            let mut order = Order::default();
+            let mut out = Vec::new();
+            for (i, text) in (0..).zip(texts) {
+                let text = (*text).to_string();
+                let waiting = Waiting { text, told: Told::default(), line: LineId(i) };
+                out.extend(order.add(waiting, Some(7)));
+            }
+            out.extend(order.finish());
+            out.into_iter().map(|w| w.text).collect::<Vec<_>>()
+        };
+        let backward: Vec<&str> = texts.iter().rev().copied().collect();
+        assert_eq!(run(&backward), texts);
+        assert_eq!(run(&texts), texts);
     }
 
     #[test]

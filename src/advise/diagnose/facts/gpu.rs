@@ -44,6 +44,7 @@ const GPU_ERRORS: &[&str] = &[
     "device-filtered",
     "discovery-failed",
     "discovery-timed-out",
+    "gpu-combination-removed",
     "igpu-dropped",
     "igpu-skipped",
     "invalid-llm-library",
@@ -145,7 +146,13 @@ impl LoadFacts<'_> {
         }
         match load.layers {
             Some(layers) => Some(layers.offloaded > 0),
-            None => weights.clone().next().map(|_| false),
+            None if weights.clone().next().is_some() => Some(false),
+            // A verbose log names the device of each layer.
+            None => {
+                let mut by_device = load.layers_by_device.iter().filter(|(_, n)| *n > 0);
+                let any = by_device.clone().next().is_some();
+                any.then(|| by_device.any(|(device, _)| !device.starts_with("CPU")))
+            }
         }
     }
 

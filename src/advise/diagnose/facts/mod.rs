@@ -25,6 +25,10 @@ pub(crate) use products::{memory_bytes, memory_speed};
 pub use shortfall::{Cause, Shortfall};
 pub use speed::MemorySpeed;
 
+/// Builds of llama.cpp from about here on place what fits; the exact one does not matter, because a
+/// fix names both ways.
+const BUILD_THAT_FITS: u32 = 7400;
+
 /// The facts of one observation.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
@@ -143,6 +147,20 @@ impl<'a> Facts<'a> {
             (_, true) => Some(false),
             _ => None,
         }
+    }
+
+    /// Whether this llama.cpp places as many layers as fit by itself (`-ngl auto`, `-fitt`), as builds
+    /// since the end of 2025 do: by what it does, its number, or the names of its functions.
+    pub fn fits_by_itself(&self) -> Option<bool> {
+        if self.log.loads.iter().any(|l| l.fit.is_some()) {
+            return Some(true);
+        }
+        if let Some(Version(build, ..)) = self.version().filter(|v| v.0 >= 1000) {
+            return Some(build >= BUILD_THAT_FITS);
+        }
+        let mut texts = self.log.loads.iter().filter_map(|l| self.log.lines.get(l.layers?.line));
+        let old = |text: &str| text.contains("llm_load_") || text.contains("model_load_internal");
+        texts.any(|line| old(line.text)).then_some(false)
     }
 
     /// Whether the log runs on this system, as far as it tells: `linux`, `windows`, `macos`.

@@ -37,7 +37,10 @@ fn check(facts: &Facts) -> Verdict {
     // The runtime itself says so: nothing else can be meant.
     let certain = ["cuda-driver-too-old", "cuda-ptx-too-new", "amd-driver-too-old"];
     if let Some(notice) = facts.any_notice(&certain) {
-        return found(facts, notice, 0.95).into();
+        // Without any NVIDIA driver the runtime says the same; next to an AMD card that is likely.
+        let other = facts.notice("amdgpu-present").is_some() && facts.gpus().next().is_none();
+        let runtime = notice.fields.get("code").is_some_and(|c| c == "35");
+        return found(facts, notice, if other && runtime { 0.4 } else { 0.95 }).into();
     }
     // This text also stands for a driver that is not there at all.
     if let Some(notice) = facts.notice("cuda-driver-too-old-or-missing") {
@@ -58,7 +61,11 @@ fn found(facts: &Facts, notice: &Notice, confidence: f64) -> Finding {
     let needed = field("required");
     // With error 222 a model loads and the first kernel fails; the others end on the CPU.
     let impact = if notice.id == "cuda-ptx-too-new" { Impact::Failure } else { Impact::NoGpu };
-    let title = format!("the {vendor} driver{having} is too old for the engine's GPU libraries");
+    let title = if confidence < 0.5 {
+        "CUDA finds no NVIDIA driver that it can use: none is there, or it is too old".to_string()
+    } else {
+        format!("the {vendor} driver{having} is too old for the engine's GPU libraries")
+    };
     let why = if amd {
         "Ollama could not load the HIP library of the driver in the version that it was built \
             with, so AMD GPUs are not used."

@@ -103,7 +103,19 @@ fn fixes(facts: &Facts, oom: &Oom) -> Vec<Fix> {
     // A fifth more than what failed, at least 512 MiB, is where to begin.
     let reserve = oom.bytes.filter(|_| oom.part == OomPart::Compute).unwrap_or(512 << 20);
     let reserve = reserve.clamp(512 << 20, 8 << 30);
-    if own {
+    if own && fewer.is_none() {
+        fixes.push(
+            Fix::system(
+                "fewer layers",
+                "a smaller -ngl (n_gpu_layers of a binding); with several GPUs \
+                a -ts that gives this one less",
+            )
+            .why("what is on the GPU already leaves no room for this allocation", expected),
+        );
+    }
+    if own && facts.fits_by_itself() == Some(false) {
+        // Nothing to reserve: this build takes what it is told.
+    } else if own {
         fixes.push(Fix::flag("-fitt", (reserve >> 20).to_string()).why(
             "MiB that newer llama.cpp keeps free on every GPU when it chooses layers by itself (without \
              -ngl)",

@@ -125,16 +125,16 @@ fn found(
         Some(false) => "6.0",
         _ => "5.0",
     };
-    let finding = Finding::problem(
-        ID,
-        impact,
-        confidence,
-        format!("the GPU{capability} is older than this build supports"),
-    )
-    .because(format!(
+    let title = if compute.is_some() || impact != Impact::Failure {
+        format!("the GPU{capability} is older than this build supports")
+    } else {
+        "this build has no code for the GPU: it is older, or newer, than what it was built for"
+            .to_string()
+    };
+    let finding = Finding::problem(ID, impact, confidence, title).because(format!(
         "A CUDA build carries code for the architectures that it was built for. This one has none \
             for a GPU{capability}: official builds start at {limit}, or at 7.5 with the CUDA 13 \
-            library."
+            library; a build of one's own may have those of one machine only."
     ))
     .seen(evidence)
     .seen_if(facts.no_gpu_line().map(Evidence::line));

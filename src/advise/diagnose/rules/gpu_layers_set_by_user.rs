@@ -44,8 +44,10 @@ fn found(facts: &Facts, load: &LoadFacts) -> Option<Finding> {
     let more = fits.map(|f| format!(" By the sizes in the log about {f} would fit."));
     let own = matches!(facts.log.engine, Engine::LlamaCpp | Engine::Gpuwhy);
     let fixes = if own {
-        vec![Fix::flag("-ngl", "all").why(
-            "all layers; older llama.cpp takes 99; leave it out with newer ones to get what fits",
+        let by_itself = facts.fits_by_itself() != Some(false);
+        let all = if by_itself { " Newer builds, without the flag, take what fits." } else { "" };
+        vec![Fix::flag("-ngl", "99").why(
+            format!("more than there are is all of them; n_gpu_layers in bindings.{all}"),
             format!("`offloaded {0}/{0} layers to GPU`", share.total),
         )]
     } else {

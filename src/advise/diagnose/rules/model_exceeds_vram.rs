@@ -224,11 +224,18 @@ fn failed(oom: &Oom) -> Finding {
         .because(why)
         .seen(Evidence::line(oom.line))
         .seen_if(layers.map(|l| Evidence::line(l.line)))
-        .fix(Fix::flag("-ngl", "auto").why(
-            "newer llama.cpp then places as many layers as fit; with an older one, lower the number \
-             until the load succeeds",
-            "`offloaded N/M layers to GPU`",
-        ))
+        .fix(if oom.load.is_some_and(|l| l.facts().fits_by_itself() == Some(false)) {
+            Fix::system("fewer layers", "a smaller number for -ngl (n_gpu_layers of a binding)").why(
+                "this build takes the number as it is; the largest one that loads is the fastest",
+                "`offloaded N/M layers to GPU`",
+            )
+        } else {
+            Fix::flag("-ngl", "auto").why(
+                "newer llama.cpp then places as many layers as fit; with an older one, lower the \
+                 number until the load succeeds",
+                "`offloaded N/M layers to GPU`",
+            )
+        })
         .fix(Fix::system("a smaller file", "a smaller quantisation of the model").why(
             "all layers on the GPU is the fast case",
             "`offloaded M/M layers to GPU`",

@@ -34,8 +34,12 @@ const ID: &str = "ngl-not-set";
 fn check(facts: &Facts) -> Verdict {
     let ollama = has_server_of_ollama(facts);
     let Some(load) = facts.last_load().filter(|_| !ollama) else { return Verdict::Clear };
-    let Some(layers) = load.load.layers.filter(|l| l.offloaded == 0 && l.total > 0) else {
-        return Verdict::Clear;
+    let assigned = load.load.layers_by_device.iter().map(|(_, n)| n).sum::<u64>();
+    let (total, line) = match load.load.layers {
+        Some(layers) if layers.offloaded == 0 && layers.total > 0 => (layers.total, layers.line),
+        // A verbose log names the device of each layer, and may be cut before the sum.
+        None if assigned > 0 && load.on_gpu() == Some(false) => (assigned, load.load.line),
+        _ => return Verdict::Clear,
     };
     if load.load.estimate.is_some() || facts.log.engine == Engine::Vllm {
         return Verdict::Clear;
@@ -46,7 +50,8 @@ fn check(facts: &Facts) -> Verdict {
     // Without a device this is a build for the CPU, or a driver that fails: other rules.
     // llama.cpp prints "offloaded 0/N" only in builds that can offload: see LINE_OF_GPU_BUILDS.
     let seen = gpu.map(|d| d.line).or(buffer.map(|b| b.line));
-    let by_line = facts.log.engine == Engine::LlamaCpp && facts.gpu_error().is_none();
+    let own = facts.log.engine == Engine::LlamaCpp && facts.gpu_error().is_none();
+    let by_line = own && load.load.layers.is_some();
     if seen.is_none() && !by_line {
         return Verdict::Clear;
     }
@@ -65,7 +70,6 @@ fn check(facts: &Facts) -> Verdict {
         "The build sees the GPU, but layers go there only when they are asked for. Builds before \
             the automatic fit, and bindings, ask for none by themselves."
     };
-    let total = layers.total;
     Finding::problem(
         ID,
         // A failure would be less clear: everything works, on the CPU.
@@ -83,7 +87,7 @@ fn check(facts: &Facts) -> Verdict {
         "{why} A compute buffer on the GPU is still allocated: large batches of a prompt are sent \
             there, with the weights each time, which is why the GPU is not quite idle."
     ))
-    .seen(Evidence::line(layers.line))
+    .seen(Evidence::line(line))
     .seen_if(seen.map(Evidence::line))
     .seen_if(asked.map(|a| Evidence::line(a.line)))
     .fix(Fix::flag("-ngl", "99").why(
@@ -118,5 +122,11 @@ fn has_server_of_ollama(facts: &Facts) -> bool {
         // Its list of devices gives each an id.
         || facts.is_ollama() && log.devices.iter().any(|d| d.id.is_some())
         || log.loads.iter().any(load)
-        || log.requests.kept().any(|r| r.endpoint.as_deref().is_some_and(|e| e.contains("/api/")))
+        || log.requests.kept().any(|r| r.endpoint.as_deref().is_some_and(of_ollama))
+}
+
+/// Whether a path is one of Ollama's; programs before it have their own below `/api/`.
+fn of_ollama(path: &str) -> bool {
+    let name = path.strip_prefix("/api/").map(|rest| rest.split(['/', '?']).next().unwrap_or(rest));
+    name.is_some_and(|n| ["generate", "chat", "embed", "embeddings", "show", "tags"].contains(&n))
 }

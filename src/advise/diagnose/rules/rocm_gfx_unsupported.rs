@@ -45,6 +45,15 @@ fn check(facts: &Facts) -> Verdict {
         };
         return found(facts, notice, field("gfx"), &supported, confidence).into();
     }
+    // A GPU that was seen, and taken off the list for every library.
+    let removed = facts.notice("gpu-combination-removed").filter(|n| {
+        let none = facts.no_gpu_line().is_some() && facts.gpus().next().is_none();
+        none && n.fields.get("gfx").is_some_and(|g| g.starts_with("gfx"))
+    });
+    if let Some(notice) = removed {
+        let gfx = notice.fields.get("gfx").map_or("", String::as_str);
+        return found(facts, notice, gfx, &[], 0.8).into();
+    }
     if let Some(notice) = facts.notice("rocm-no-code-object") {
         return found(facts, notice, gfx_of_device(facts), &[], 0.85).into();
     }
@@ -104,7 +113,8 @@ fn found(
 ) -> Finding {
     // rocBLAS ends the program when it has no kernels; discovery only leaves the GPU out.
     let rocblas = notice.fields.get("library").is_some_and(|l| l.contains("Tensile"));
-    let fails = rocblas || notice.id != "rocm-gfx-unsupported";
+    let left_out = ["rocm-gfx-unsupported", "gpu-combination-removed"];
+    let fails = rocblas || !left_out.contains(&notice.id.as_str());
     let impact = match (fails, facts.ran_on_gpu()) {
         (true, _) => Impact::Failure,
         (false, true) => Impact::Risk,

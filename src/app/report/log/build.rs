@@ -53,13 +53,20 @@ fn source(session: &LogSession) -> Source {
     }
 }
 
+/// The rule that asks why no GPU is used.
+pub(super) const NO_GPU_FOUND: &str = "no-gpu-found";
+
 /// A log that shows neither a device nor a load nor a request says nothing, so nothing is called
 /// well on its account.
 fn verdict(session: &LogSession, diagnosis: &Diagnosis) -> Verdict {
     let problems = diagnosis.findings.iter().any(|f| f.severity >= Severity::Warning);
     let told = !session.loads.is_empty() || !session.devices.is_empty();
+    // Work on the CPU alone is not well until the log says that there is no GPU.
+    let why_not_known = diagnosis.open.iter().any(|(rule, _)| *rule == NO_GPU_FOUND);
     if problems {
         Verdict::Problem
+    } else if why_not_known {
+        Verdict::Unknown
     } else if told && session.engine != Engine::Unknown {
         Verdict::Benign
     } else {

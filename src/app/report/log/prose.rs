@@ -6,6 +6,7 @@ use crate::app::report::Table;
 use crate::app::report::document::{Finding, FindingKind, Fix, Severity, Verdict};
 use crate::base::units::Bytes;
 
+use super::build::NO_GPU_FOUND;
 use super::document::{LogLoad, LogReport, LogSpread};
 
 /// The answer in one sentence.
@@ -19,6 +20,9 @@ pub(super) fn verdict(report: &LogReport) -> String {
                 .to_string()
         }
         (Verdict::Benign, _) => "nothing is wrong that this log can show".to_string(),
+        (Verdict::Unknown, _) if report.open.iter().any(|o| o.rule == NO_GPU_FOUND) => {
+            "the model runs on the CPU alone, and this part of the log does not say why".to_string()
+        }
         (Verdict::Unknown, _) => {
             "this log does not tell: it shows no load of a model that a rule could judge"
                 .to_string()

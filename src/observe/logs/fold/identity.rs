@@ -84,6 +84,7 @@ impl Identity {
             | K::DevicesFound
             | K::DeviceNumber
             | K::DumpNode => self.library = true,
+            K::Notice | K::KvSize => self.library |= of_library(record.text),
             _ => {}
         }
         if !(self.ollama && (self.a || self.b || self.c)) || session.os.is_none() {
@@ -217,6 +218,12 @@ fn words(record: &Record<'_>) -> Option<Dialect> {
         }
         _ => None,
     }
+}
+
+/// Whether a function of llama.cpp's library printed the line.
+fn of_library(text: &str) -> bool {
+    let text = text.trim_start();
+    ["llama_", "llm_load", "ggml_"].iter().any(|name| text.starts_with(name))
 }
 
 /// Timings that the command-line tools print, and Ollama's runners do not.
