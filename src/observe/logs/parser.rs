@@ -230,7 +230,7 @@ impl Stages {
             && plain
             && !text::may_have_seam(rest)
         {
-            learning.form = Some(told.form(rest));
+            learning.form = Some(told.form(part, rest));
         }
         // Lines that an object held, and lines that a program glued together.
         let line_feed = |rest: &str| match inner {
@@ -404,6 +404,26 @@ mod tests {
         parser.finish()
     }
 
+    /// An envelope that tells nothing is one all the same, also around a line that is known already.
+    #[test]
+    fn what_a_spinner_left_does_not_stay_in_known_lines() {
+        let mut log = String::new();
+        for second in 10..60 {
+            let at = format!("time=2026-07-02T10:44:{second}.002Z");
+            log += &format!(
+                "{at} level=INFO source=sched.go:1 msg=\"loaded runners\" count={second}\n"
+            );
+        }
+        for prefix in ["⠹ ", "> ", "0.00.1.2 I ⠹ "] {
+            for mib in 1000..1004 {
+                log += &format!(
+                    "{prefix}load_tensors:   CPU_Mapped model buffer size =  {mib}.50 MiB\n"
+                );
+            }
+        }
+        assert_eq!(format!("{:#?}", parse(&log, false)), format!("{:#?}", parse(&log, true)));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
@@ -413,7 +433,14 @@ mod tests {
         fn known_skeletons_change_nothing(
             picks in prop::collection::vec(any::<prop::sample::Index>(), 12),
             numbers in prop::collection::vec("[0-9]{1,9}", 90),
-            prefix in prop::sample::select(vec!["", "0.00.1.2 I ", "Mar 04 09:10:11 box ollama[7]: "]),
+            prefix in prop::sample::select(vec![
+                "",
+                "0.00.1.2 I ",
+                "0.00.1.2 I ⠹ ",
+                "⠹ ",
+                "> ",
+                "Mar 04 09:10:11 box ollama[7]: ",
+            ]),
         ) {
             let samples: Vec<&str> = Catalogue::builtin().samples().collect();
             let mut numbers = numbers.iter().cycle();

@@ -232,8 +232,8 @@ impl Envelope {
 }
 
 impl Told {
-    /// Which envelopes there were around what is left, without what they told.
-    pub(super) fn form(&self, rest: &str) -> Form {
+    /// Which envelopes there were around `rest`, which is left of `all`, without what they told.
+    pub(super) fn form(&self, all: &str, rest: &str) -> Form {
         // No run of digits, however long, can make a time of day of this.
         let bytes = rest.as_bytes();
         let digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -241,9 +241,12 @@ impl Told {
         let surely_bare = surely_bare(rest)
             && (rest.starts_with("[GIN]") || !memchr::memchr_iter(b':', bytes).any(clock));
         let elapsed = Self { elapsed_ns: self.elapsed_ns, ..Self::default() };
+        // Some envelopes, as a spinner, tell nothing, and yet something was taken off.
+        let taken = all.len() - rest.len();
+        let is_elapsed = || prefix::elapsed(all).is_some_and(|(len, _)| len == taken);
         match self.elapsed_ns {
-            None if surely_bare && *self == Self::default() => Form::Bare,
-            Some(_) if surely_bare && *self == elapsed => Form::Elapsed,
+            None if surely_bare && taken == 0 && *self == Self::default() => Form::Bare,
+            Some(_) if surely_bare && *self == elapsed && is_elapsed() => Form::Elapsed,
             _ => Form::Other(self.parts()),
         }
     }
