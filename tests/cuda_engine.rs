@@ -6,6 +6,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -413,6 +414,48 @@ fn auto_tries_fewer_layers_when_memory_is_short_after_all() {
         assert!(limit.contains("did not fit after all"), "{limit}");
         assert!(keep.warnings().iter().any(|w| w.contains("trying fewer layers")));
         run(&mut engine, &case, case.n_prompt);
+    });
+}
+
+#[test]
+fn what_auto_finds_to_fit_does_fit_however_tight() {
+    // From too little for a layer to enough for all, two steps a layer.
+    let capacities: Vec<usize> = (0..14).map(|i| 8_000_000 + 453_777 * i).collect();
+    let memory: Vec<String> = capacities.iter().map(usize::to_string).collect();
+    let (devices, memory) = (capacities.len().to_string(), memory.join(","));
+    let settings = [("CUDA_EMULATOR_DEVICES", &*devices), ("CUDA_EMULATOR_MEMORY", &*memory)];
+    emulated("what_auto_finds_to_fit_does_fit_however_tight", &settings, || {
+        // Quantised, so that products need scratch memory.
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/builtin/builtin.gguf");
+        let gguf = Arc::new(Gguf::open(&file).unwrap());
+        let (mut fitted, mut without) = (Vec::new(), 0);
+        for i in 0..capacities.len() {
+            let keep = Arc::new(Keep::default());
+            let sink: Arc<dyn Sink> = keep.clone();
+            let options = RuntimeOptions {
+                n_ctx: 1024,
+                // More scratch than what is left free for the driver.
+                n_ubatch: 1024,
+                n_threads: 1,
+                devices: DeviceSpec::parse_list(&format!("CUDA{i}")).unwrap(),
+                op_offload: false,
+                ..RuntimeOptions::default()
+            };
+            let engine = Engine::load(Arc::clone(&gguf), options, &sink, &mut |_| {}).unwrap();
+            // A second try would be told as a warning.
+            assert_eq!(keep.warnings(), [] as [&str; 0], "{} bytes", capacities[i]);
+            let (need, device) = (&engine.budget().devices[0], &engine.devices()[0]);
+            let memory = device.memory();
+            let held = memory.total_bytes - memory.free_bytes;
+            let predicted = need.weight_bytes + need.kv_bytes + need.compute_bytes;
+            without += usize::from(need.scratch_bytes == 0);
+            let most = predicted + need.scratch_bytes + 64 * 100;
+            assert!(held >= predicted + need.scratch_bytes && held <= most, "{held}, {need:?}");
+            fitted.push(engine.fit().gpu_layers);
+        }
+        assert!(fitted.is_sorted() && fitted[0] < 2 && fitted[13] == 7, "{fitted:?}");
+        // The output alone needs none for one token.
+        assert_eq!(without, fitted.iter().filter(|&&n| n < 2).count(), "{fitted:?}");
     });
 }
 

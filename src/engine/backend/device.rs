@@ -53,6 +53,11 @@ pub struct BufferId {
     pub(super) generation: u32,
 }
 
+impl BufferId {
+    /// Memory that is not there yet, for [`Device::scratch_needed`].
+    pub const PLANNED: Self = Self { slot: u32::MAX, generation: u32::MAX };
+}
+
 /// A tensor with its place in a buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct BoundTensor {
@@ -323,6 +328,25 @@ pub trait Device: Any + Send {
 
     /// When the work behind a ticket ran; known after [`Device::finish`] for the latest tickets.
     fn interval(&self, ticket: Ticket) -> Option<Interval>;
+
+    /// Bytes of the device's memory that kernels will use beside the buffers to run these nodes,
+    /// before anything is allocated: buffers are [`BufferId::PLANNED`], and offsets stand for addresses.
+    ///
+    /// # Errors
+    /// When the device has no kernel for a node.
+    fn scratch_needed(&self, nodes: &[BoundNode]) -> Result<usize, DeviceError> {
+        let _ = nodes;
+        Ok(0)
+    }
+
+    /// Sets that memory aside, so that compiling needs none later.
+    ///
+    /// # Errors
+    /// When the memory is not there, or the device fails.
+    fn reserve_scratch(&mut self, bytes: usize) -> Result<(), DeviceError> {
+        let _ = bytes;
+        Ok(())
+    }
 
     /// Bytes that kernels use beside the buffers.
     fn scratch_bytes(&self) -> usize;

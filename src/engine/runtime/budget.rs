@@ -15,7 +15,7 @@ pub struct DeviceBudget {
     pub kv_bytes: u64,
     /// Compute buffer: the larger of the prompt's and decode's arena.
     pub compute_bytes: u64,
-    /// What kernels use beside it, known once the graphs were compiled.
+    /// What kernels use beside it; of the CPU known once the graphs were compiled.
     pub scratch_bytes: u64,
     /// Free before loading.
     pub free_bytes: u64,

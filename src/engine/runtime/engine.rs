@@ -313,6 +313,10 @@ fn fill(
     let compiled_ns =
         |scheduler: &Scheduler| scheduler.devices().iter().map(|d| d.compile_ns()).sum::<u64>();
     let start_ns = now_ns();
+    for (d, need) in budget.devices.iter().enumerate() {
+        let device = scheduler.device_mut(DeviceIndex(d as u8));
+        device.reserve_scratch(need.scratch_bytes as usize).map_err(ComputeError::from)?;
+    }
     residents::load(model, scheduler, placement, cache, progress)?;
     let weight_bytes = budget.devices.iter().map(|d| d.weight_bytes).sum();
     record_load(sink.as_ref(), LoadStage::Weights, start_ns, weight_bytes);

@@ -143,6 +143,8 @@ fn candidate(
         Ok(Worst { graph, plan, allocation })
     };
     let plans = WorstCases { prompt: worst(options.n_ubatch)?, decode: worst(outputs)? };
+    let scratch = |w: &Worst| scheduler.plan_scratch(&w.graph, &w.plan).map_err(ComputeError::from);
+    let scratch = [scratch(&plans.prompt)?, scratch(&plans.decode)?];
     let mut entries: Vec<DeviceBudget> = targets
         .iter()
         .zip(devices)
@@ -174,6 +176,7 @@ fn candidate(
     for (d, entry) in entries.iter_mut().enumerate() {
         let arenas = [&plans.prompt, &plans.decode].map(|w| w.allocation.arena_bytes[d] as u64);
         entry.compute_bytes = arenas[0].max(arenas[1]);
+        entry.scratch_bytes = scratch[0][d].max(scratch[1][d]) as u64;
     }
     let output_bytes = (outputs * model.hparams().n_vocab * size_of::<f32>()) as u64;
     let budget = MemoryBudget { devices: entries, output_bytes };
@@ -192,7 +195,7 @@ fn lacking(budget: &MemoryBudget, scheduler: &Scheduler) -> Option<AllocError> {
             what: match device.headroom_bytes() {
                 0 => "the model (weights, KV cache and compute buffer)".to_string(),
                 spare => format!(
-                    "the model (weights, KV cache, compute buffer and {} for the driver)",
+                    "the model (weights, KV cache, compute and scratch buffers, and {} for the driver)",
                     Bytes(spare)
                 ),
             },

@@ -234,6 +234,36 @@ impl Scheduler {
         Ok((plan, allocation))
     }
 
+    /// Bytes of each device's memory that kernels need beside its arena to run a cut graph; allocates
+    /// nothing.
+    ///
+    /// # Errors
+    /// When a device has no kernel for a node.
+    pub fn plan_scratch(&self, graph: &Graph, plan: &SplitPlan) -> Result<Vec<usize>, DeviceError> {
+        // Far apart, and aligned as allocations are.
+        let place = |&id: &TensorId| {
+            let tensor = graph.tensor(id);
+            let into = tensor.view.map_or(0, |view| view.offset);
+            let offset = ((graph.root(id).index() + 1) << 36) + into;
+            let (dtype, ne, nb) = (tensor.dtype, tensor.ne, tensor.nb);
+            BoundTensor { buffer: BufferId::PLANNED, offset, dtype, ne, nb }
+        };
+        let mut bytes = vec![0; self.devices.len()];
+        for part in &plan.splits {
+            let nodes: Vec<BoundNode> = graph.nodes[part.start..part.end]
+                .iter()
+                .map(|node| BoundNode {
+                    op: node.op,
+                    src: node.src.iter().map(place).collect(),
+                    dst: place(&node.dst),
+                })
+                .collect();
+            let device = part.device.0 as usize;
+            bytes[device] = self.devices[device].scratch_needed(&nodes)?.max(bytes[device]);
+        }
+        Ok(bytes)
+    }
+
     /// Bytes of each device's compute arena.
     pub fn arena_bytes(&self) -> Vec<usize> {
         self.arenas.iter().map(|a| a.map_or(0, |(_, bytes)| bytes)).collect()

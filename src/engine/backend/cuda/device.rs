@@ -35,8 +35,8 @@ const COMPUTE_CAPABILITY_MIN: (u32, u32) = (7, 5);
 /// Batches from this size on are worth moving a host weight for, as in ggml's CUDA backend.
 const OFFLOAD_MIN_BATCH: usize = 32;
 
-/// What the driver takes for compiled kernels and what scratch grows to, left free when layers are
-/// fitted; on small devices their 32nd part.
+/// What the driver takes for compiled kernels and graphs, left free when layers are fitted; on small
+/// devices their 32nd part.
 const HEADROOM_BYTES: u64 = 256 << 20;
 
 /// Set to anything but 0, it keeps decode from being captured into CUDA graphs.
@@ -301,7 +301,7 @@ impl CudaDevice {
         Ok(launches)
     }
 
-    fn reserve_scratch(&mut self, bytes: usize) -> Result<Arc<DeviceMemory>, DeviceError> {
+    fn scratch_of(&mut self, bytes: usize) -> Result<Arc<DeviceMemory>, DeviceError> {
         if let Some(have) = self.scratch.as_ref().filter(|s| s.bytes() >= bytes) {
             return Ok(Arc::clone(have));
         }
@@ -444,7 +444,7 @@ impl Device for CudaDevice {
         }
         let mut measured = ScratchPlan::measuring();
         self.plan(&placed, &mut measured)?;
-        let scratch = self.reserve_scratch(measured.bytes())?;
+        let scratch = self.scratch_of(measured.bytes())?;
         let mut scratch_plan = ScratchPlan::placed(scratch.address(), &measured);
         let (planned, ranges) = self.plan(&placed, &mut scratch_plan)?;
         memory.push(scratch);
@@ -491,6 +491,27 @@ impl Device for CudaDevice {
 
     fn interval(&self, ticket: Ticket) -> Option<Interval> {
         self.intervals.get(self.slot_of(ticket)?).copied().flatten()
+    }
+
+    fn scratch_needed(&self, nodes: &[BoundNode]) -> Result<usize, DeviceError> {
+        let operand = |t: &BoundTensor| Operand {
+            address: t.offset as u64,
+            dtype: t.dtype,
+            ne: t.ne,
+            nb: t.nb,
+        };
+        let placed = |n: &BoundNode| (n.op, n.src.iter().map(operand).collect(), operand(&n.dst));
+        let mut measured = ScratchPlan::measuring();
+        self.plan(&nodes.iter().map(placed).collect::<Vec<_>>(), &mut measured)?;
+        Ok(measured.bytes())
+    }
+
+    fn reserve_scratch(&mut self, bytes: usize) -> Result<(), DeviceError> {
+        if bytes > 0 {
+            self.context.enter().map_err(self.failed("setting scratch memory aside"))?;
+            self.scratch_of(bytes)?;
+        }
+        Ok(())
     }
 
     fn scratch_bytes(&self) -> usize {
