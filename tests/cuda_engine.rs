@@ -186,7 +186,11 @@ fn the_largest_logits_are_found_on_the_device() {
 }
 
 fn one_case() -> Case {
-    cases().into_iter().find(|c| c.name == "llama").unwrap()
+    case_named("llama")
+}
+
+fn case_named(name: &str) -> Case {
+    cases().into_iter().find(|c| c.name == name).unwrap()
 }
 
 /// The plans of a run, and its events.
@@ -274,15 +278,15 @@ fn spans_come_from_the_device_and_lie_in_their_ubatch() {
     });
 }
 
-/// The calls and kernels of a run, one a line.
-fn traced(settings: &[(&str, &str)], name: &str) -> String {
+/// The calls and kernels of a model's run in the test `name`, one a line.
+fn traced(settings: &[(&str, &str)], name: &str, model: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace");
     let trace = path.to_str().unwrap();
     let settings: Vec<_> =
         settings.iter().copied().chain([("CUDA_EMULATOR_TRACE", trace)]).collect();
     emulated(name, &settings, || {
-        let case = one_case();
+        let case = case_named(model);
         let reference = run(&mut engine(&case, |_| {}), &case, 4);
         let mut engine = engine(&case, on("CUDA0", 999));
         let e = error(&run(&mut engine, &case, 4), &reference, case.n_vocab);
@@ -297,8 +301,8 @@ fn decode_runs_as_a_graph_once_its_shape_has_come_back() {
         return;
     }
     let name = "decode_runs_as_a_graph_once_its_shape_has_come_back";
-    let with = traced(&[], name);
-    let without = traced(&[("GPUWHY_NO_CUDA_GRAPHS", "1")], name);
+    let with = traced(&[], name, "llama");
+    let without = traced(&[("GPUWHY_NO_CUDA_GRAPHS", "1")], name, "llama");
     // In the child there is nothing to look at.
     if with.is_empty() {
         return;
@@ -309,22 +313,38 @@ fn decode_runs_as_a_graph_once_its_shape_has_come_back() {
     assert!(count(&with, "cuLaunchKernel") < count(&without, "cuLaunchKernel") / 2);
 }
 
-/// The launches that docs/measurements/cuda.md counts with.
-#[test]
-fn a_layer_of_decode_takes_eight_launches() {
+/// Checks the kernels of a token's layers and those after them, on a device whose launches may overlap.
+fn decode_takes(test: &str, model: &str, layer: &[&str], head: &[&str]) {
     if support::cuda::emulator().is_none() {
         return;
     }
-    let settings = [("CUDA_EMULATOR_CAPABILITY", "9.0")];
-    let trace = traced(&settings, "a_layer_of_decode_takes_eight_launches");
+    let trace = traced(&[("CUDA_EMULATOR_CAPABILITY", "9.0")], test, model);
+    // In the child there is nothing to look at.
     if trace.is_empty() {
         return;
     }
     let lines: Vec<&str> = trace.lines().collect();
     let last_token = lines.iter().rposition(|l| *l == "cuGraphLaunch").unwrap();
     let ran = &lines[last_token..];
-    let kernels: Vec<&str> =
-        ran.iter().copied().filter(|l| !l.starts_with("cu") && !l.contains(' ')).collect();
+    let is_kernel = |l: &&str| !l.starts_with("cu") && !l.contains(' ');
+    let kernels: Vec<&str> = ran.iter().copied().filter(is_kernel).collect();
+    let (layers, after) = kernels.split_at(kernels.len() - head.len());
+    assert_eq!(after, head);
+    assert!(layers.len() >= 2 * layer.len());
+    for (i, of_layer) in layers.chunks(layer.len()).enumerate() {
+        // Nothing is added up before the first layer's norm.
+        let of_layer: Vec<&str> = of_layer.to_vec();
+        let from = usize::from(i == 0);
+        assert_eq!(of_layer[from..], layer[from..]);
+    }
+    // All but the first may begin before the one before them has ended.
+    let early = ran.iter().filter(|l| l.starts_with("early ")).count();
+    assert_eq!(early, kernels.len() - 1);
+}
+
+/// The launches that docs/measurements/cuda.md counts with.
+#[test]
+fn a_layer_of_decode_takes_eight_launches() {
     let layer = [
         "rms_norm_f32",
         "mul_mat_vec_f32", // query, key and value
@@ -335,15 +355,30 @@ fn a_layer_of_decode_takes_eight_launches() {
         "mul_mat_vec_glu_f32",
         "mul_mat_vec_f32", // with the residual
     ];
-    let (layers, head) = kernels.split_at(kernels.len() / layer.len() * layer.len());
-    assert_eq!(layers.len() / layer.len(), 2);
-    for of_layer in layers.chunks(layer.len()) {
-        assert_eq!(of_layer, layer);
-    }
-    assert_eq!(head, ["rms_norm_f32", "mul_mat_vec_f32"]);
-    // All but the first may begin before the one before them has ended.
-    let early = ran.iter().filter(|l| l.starts_with("early ")).count();
-    assert_eq!(early, kernels.len() - 1);
+    let head = ["rms_norm_f32", "mul_mat_vec_f32"];
+    decode_takes("a_layer_of_decode_takes_eight_launches", "llama", &layer, &head);
+}
+
+#[test]
+fn a_layer_of_experts_takes_fourteen_launches() {
+    let layer = [
+        "add_rms_norm_f32",
+        "mul_mat_vec_f32", // query, key and value
+        "rms_norm_f32",    // of the queries' heads
+        "rope_f32",
+        "rms_norm_f32", // of the keys' heads
+        "rope_set_rows_f32",
+        "flash_attn_any",
+        "mul_mat_vec_f32", // with the residual
+        "rms_norm_f32",
+        "mul_mat_vec_f32", // the router's
+        "router_f32",
+        "mul_mat_vec_glu_f32",
+        "mul_mat_vec_f32",
+        "expert_sum_f32",
+    ];
+    let head = ["add_rms_norm_f32", "mul_mat_vec_f32"];
+    decode_takes("a_layer_of_experts_takes_fourteen_launches", "qwen3moe", &layer, &head);
 }
 
 /// An engine that is expected not to load.

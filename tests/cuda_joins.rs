@@ -375,3 +375,65 @@ fn nothing_begins_early_on_older_devices_and_drivers() {
         });
     }
 }
+
+/// Several sequences at once: what makes activations rounds them as well, and matrices of one type share
+/// a launch.
+#[test]
+fn a_batch_rounds_its_activations_where_they_are_made() {
+    traced("a_batch_rounds_its_activations_where_they_are_made", &[], |devices| {
+        let mut random = Random(6);
+        for (i, (dtype, t)) in
+            [(DType::Q4_K, 5), (DType::Q2_K, 2), (DType::Q8_0, 8)].into_iter().enumerate()
+        {
+            let (k, n) = (512, 256);
+            let mut case = Case::new();
+            let [a, b] = [(); 2].map(|()| floats(&mut case, &mut random, [k, t, 1]));
+            let norm_weight = floats(&mut case, &mut random, [k, 1, 1]);
+            let [sum, x] = [(); 2].map(|()| result(&mut case, [k, t, 1]));
+            let w = [(); 3].map(|()| weights(&mut case, &mut random, dtype, [k, n, 1]));
+            let other = weights(&mut case, &mut random, DType::Q6_K, [k, 40, 1]);
+            let down = weights(&mut case, &mut random, dtype, [n, 48, 1]);
+            let y = [(); 4].map(|()| result(&mut case, [n, t, 1]));
+            let [z, out] = [40, 48].map(|n| result(&mut case, [n, t, 1]));
+            let kind = [GluKind::Silu, GluKind::Gelu][i % 2];
+            let mut nodes: Nodes = Vec::new();
+            if i != 1 {
+                nodes.push((Op::Add, vec![a, b], sum));
+            }
+            let normed = if i == 1 { a } else { sum };
+            nodes.push((Op::RmsNorm { eps: 1e-5 }, vec![normed, norm_weight], x));
+            nodes.extend((0..3).map(|i| (Op::MulMat, vec![w[i], x], y[i])));
+            nodes.push((Op::MulMat, vec![other, x], z));
+            nodes.push((Op::Glu(kind), vec![y[0], y[1]], y[3]));
+            nodes.push((Op::MulMat, vec![down, y[3]], out));
+            let ran = devices.check(&format!("{dtype} {t}"), &case, &nodes);
+            let few = format!("mul_mat_few_{}", dtype.to_string().to_lowercase());
+            let norm = if i == 1 { "rms_norm_q8" } else { "add_rms_norm_q8" };
+            assert_eq!(ran.kernels, [norm, &few, "mul_mat_few_q6_k", "glu_q8", &few]);
+            assert_eq!(ran.early, ran.kernels[1..]);
+        }
+    });
+}
+
+#[test]
+fn a_router_takes_one_launch() {
+    traced("a_router_takes_one_launch", &[], |devices| {
+        let mut random = Random(7);
+        for (t, normalise) in [(1, true), (3, false)] {
+            let (n, k) = (60, 4);
+            let mut case = Case::new();
+            let [before, logits] = [(); 2].map(|()| floats(&mut case, &mut random, [n, t, 1]));
+            let probs = result(&mut case, [n, t, 1]);
+            let ids = case.room(DType::I32, [k, t, 1], 0, 4);
+            let chosen = result(&mut case, [k, t, 1]);
+            let nodes = vec![
+                (Op::Scale { factor: 2.0 }, vec![before], logits),
+                (Op::SoftMax, vec![logits], probs),
+                (Op::TopK { k }, vec![probs], ids),
+                (Op::ExpertWeights { normalise }, vec![probs, ids], chosen),
+            ];
+            let ran = devices.check(&format!("{t} tokens"), &case, &nodes);
+            assert_eq!(ran.kernels, ["scale_f32", "router_f32"]);
+        }
+    });
+}

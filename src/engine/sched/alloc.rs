@@ -114,7 +114,7 @@ const JOINED_TOKENS_MAX: usize = 8;
 
 /// For each node of a split, the last one that a device may run together with it: products of the same
 /// activations and what is done to each element of their results; the turning of queries and keys and
-/// the way into the cache.
+/// the way into the cache; a router's choice of experts.
 fn run_ends(graph: &Graph, nodes: &[Node], first: usize) -> Vec<usize> {
     let mut ends: Vec<usize> = (first..first + nodes.len()).collect();
     let mut at = 0;
@@ -148,6 +148,12 @@ fn run_length(graph: &Graph, nodes: &[Node]) -> usize {
         }
         Op::Rope(_) if tokens(start.dst) <= JOINED_TOKENS_MAX => {
             let belongs = |n: &&Node| matches!(n.op, Op::Rope(_) | Op::SetRows);
+            nodes.iter().take_while(belongs).count()
+        }
+        Op::SoftMax if tokens(start.dst) * graph.tensor(start.dst).ne[1] <= JOINED_TOKENS_MAX => {
+            let belongs = |n: &&Node| {
+                matches!(n.op, Op::SoftMax | Op::TopK { .. } | Op::ExpertWeights { .. })
+            };
             nodes.iter().take_while(belongs).count()
         }
         _ => 1,

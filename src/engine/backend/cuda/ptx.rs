@@ -130,6 +130,15 @@ pub(super) const UNITS: &[Unit] = &[
         ],
     },
     Unit {
+        name: "glu_q8",
+        kernels: &["glu_q8"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/glu_q8.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/glu_q8.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/glu_q8.compute_90.ptx")),
+        ],
+    },
+    Unit {
         name: "group_experts",
         kernels: &["group_experts"],
         ptx: &[
@@ -456,6 +465,15 @@ pub(super) const UNITS: &[Unit] = &[
         ],
     },
     Unit {
+        name: "rms_norm_q8",
+        kernels: &["add_rms_norm_q8", "rms_norm_q8"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/rms_norm_q8.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/rms_norm_q8.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/rms_norm_q8.compute_90.ptx")),
+        ],
+    },
+    Unit {
         name: "rope",
         kernels: &["rope_f32"],
         ptx: &[
@@ -480,6 +498,15 @@ pub(super) const UNITS: &[Unit] = &[
             ((7, 5), include_str!("kernels/ptx/rope_set_rows.compute_75.ptx")),
             ((8, 0), include_str!("kernels/ptx/rope_set_rows.compute_80.ptx")),
             ((9, 0), include_str!("kernels/ptx/rope_set_rows.compute_90.ptx")),
+        ],
+    },
+    Unit {
+        name: "router",
+        kernels: &["router_f32"],
+        ptx: &[
+            ((7, 5), include_str!("kernels/ptx/router.compute_75.ptx")),
+            ((8, 0), include_str!("kernels/ptx/router.compute_80.ptx")),
+            ((9, 0), include_str!("kernels/ptx/router.compute_90.ptx")),
         ],
     },
     Unit {

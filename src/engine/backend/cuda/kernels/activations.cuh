@@ -67,3 +67,29 @@ __device__ __forceinline__ float4 load_part(const float* row, int i, int k) {
 
 // Where word i of a unit, i < 8, stands in the unit's codes.
 __device__ __forceinline__ int word_place(int i) { return 2 * (i % 4) + i / 4; }
+
+// Stores what a lane holds of a unit of a row, `word` its place in the unit, as QuantizedRow says.
+__device__ __forceinline__ void store_part(uint8_t* out, const QuantizedRow& at, int unit, int word,
+                                           const QuantizedPart& part) {
+    reinterpret_cast<uint32_t*>(out)[unit * 8 + word_place(word)] = part.codes;
+    float* half_sums = reinterpret_cast<float*>(out + at.half_sums());
+    if (word == 0) {
+        reinterpret_cast<float*>(out + at.scales())[unit] = part.scale;
+        reinterpret_cast<float*>(out + at.sums())[unit] = part.sum;
+        half_sums[2 * unit] = part.half_sum;
+    } else if (word == 4) {
+        half_sums[2 * unit + 1] = part.half_sum;
+    }
+}
+
+// Quantises a row of k floats by `blocks` blocks, of which this one is number `block`.
+__device__ __forceinline__ void quantize_row(const float* x, uint8_t* out, int k, int block, int blocks) {
+    const QuantizedRow at(k);
+    const int lane = threadIdx.x % 32, word = lane % 8;
+    const int warp = (block * blockDim.x + threadIdx.x) / 32;
+    for (int first = 4 * warp; first < at.units; first += blocks * blockDim.x / 32 * 4) {
+        const int unit = first + lane / 8;
+        const QuantizedPart part = quantize_part(load_part(x, unit * 8 + word, k));
+        if (unit < at.units) store_part(out, at, unit, word, part);
+    }
+}

@@ -4,7 +4,9 @@
 // its chunks of the 16 rows through a ring in shared memory. Products are those of int8 tensor cores
 // (16 rows, 32 elements, 8 columns), scaled unit by unit, so that 8 columns cost little more than 2.
 //
-// grid (n / 16), 256 threads. Shared memory: MulMatFew<F>::SHARED_BYTES. Alignment as in
+// The first fetches need nothing of the kernel before, so that they may be under way while it ends.
+//
+// grid (n / 16 of all matrices, up to three), 256 threads. Shared memory: MulMatFew<F>::SHARED_BYTES. Alignment as in
 // mul_mat_vec.cuh; activations come from quantize_q8.
 #pragma once
 #include "activations.cuh"
@@ -29,6 +31,7 @@ struct MulMatFew {
     static constexpr int SHARED_BYTES = WARPS * WARP_BYTES;
 
     const MulMatFewParams& p;
+    Chosen<MulMatFewSide> at;
     int lane, warp, group, member, first_row;
     uint8_t* ring;
     float* table;
@@ -36,13 +39,13 @@ struct MulMatFew {
     float sums[4];
 
     __device__ MulMatFew(const MulMatFewParams& params, uint8_t* shared)
-        : p(params), lane(threadIdx.x % 32), warp(threadIdx.x / 32), group(lane / 4), member(lane % 4),
-          first_row(blockIdx.x * ROWS), ring(shared + warp * WARP_BYTES),
+        : p(params), at(choose_of<MulMatFewSide>(params)), lane(threadIdx.x % 32), warp(threadIdx.x / 32), group(lane / 4), member(lane % 4),
+          first_row((blockIdx.x - at.first_block) * ROWS), ring(shared + warp * WARP_BYTES),
           table(reinterpret_cast<float*>(ring + SLOTS * SLOT_BYTES)), sums{} {}
 
     // Rows behind the last are the last once more.
     __device__ const uint8_t* chunk_of(int row, int chunk) const {
-        return p.w + min(first_row + row, p.n - 1) * p.w_row_bytes + chunk * CHUNK_BYTES;
+        return at.side.w + min(first_row + row, at.side.n - 1) * at.side.w_row_bytes + chunk * CHUNK_BYTES;
     }
 
     __device__ void fetch(int slot, int chunk, int row_bytes) {
@@ -85,7 +88,7 @@ struct MulMatFew {
     }
 
     __device__ void multiply(int slot, int chunk, int units) {
-        const QuantizedRow at(p.k);
+        const QuantizedRow x_at(p.k);
         const uint8_t* low = block_at(slot, group, chunk, 0);
         const uint8_t* high = block_at(slot, group + 8, chunk, 0);
         // Columns behind the last are the last once more.
@@ -102,10 +105,10 @@ struct MulMatFew {
             F::template codes<1>(high + block, in_block, member, q[1]);
             const uint32_t a[4] = {static_cast<uint32_t>(q[0][0]), static_cast<uint32_t>(q[1][0]),
                                    static_cast<uint32_t>(q[0][1]), static_cast<uint32_t>(q[1][1])};
-            const uint2 b = __ldg(reinterpret_cast<const uint2*>(x + unit_of_row * UNIT) + member);
+            const uint2 b = reinterpret_cast<const uint2*>(x + unit_of_row * UNIT)[member];
             float x_scale[2];
             for (int c = 0; c < 2; c++) {
-                x_scale[c] = __ldg(reinterpret_cast<const float*>(x_of[c] + at.scales()) + unit_of_row);
+                x_scale[c] = reinterpret_cast<const float*>(x_of[c] + x_at.scales())[unit_of_row];
             }
             if constexpr (F::HALVES) {
                 const uint32_t b_low[2] = {b.x, 0}, b_high[2] = {0, b.y};
@@ -115,7 +118,7 @@ struct MulMatFew {
                 float2 x_sums[2];
                 if constexpr (F::OFFSET) {
                     for (int c = 0; c < 2; c++) {
-                        x_sums[c] = __ldg(reinterpret_cast<const float2*>(x_of[c] + at.half_sums()) + unit_of_row);
+                        x_sums[c] = reinterpret_cast<const float2*>(x_of[c] + x_at.half_sums())[unit_of_row];
                     }
                 }
 #pragma unroll
@@ -133,7 +136,7 @@ struct MulMatFew {
                 float x_sum[2];
                 if constexpr (F::OFFSET) {
                     for (int c = 0; c < 2; c++) {
-                        x_sum[c] = __ldg(reinterpret_cast<const float*>(x_of[c] + at.sums()) + unit_of_row);
+                        x_sum[c] = reinterpret_cast<const float*>(x_of[c] + x_at.sums())[unit_of_row];
                     }
                 }
 #pragma unroll
@@ -148,10 +151,12 @@ struct MulMatFew {
     }
 
     __device__ void run() {
+        let_next_kernel_start();
         const int row_bytes = p.k / F::BLOCK * F::BYTES, units = p.k / UNIT;
         const int chunks = ceil_div(units, UNITS);
         int slot = 0;
         for (int i = 0; i < SLOTS - 1; i++) fetch(i, warp + i * WARPS, row_bytes);
+        wait_for_earlier_work();
         for (int chunk = warp; chunk < chunks; chunk += WARPS) {
             const int ahead = slot == 0 ? SLOTS - 1 : slot - 1;
             fetch(ahead, chunk + (SLOTS - 1) * WARPS, row_bytes);
@@ -173,11 +178,11 @@ struct MulMatFew {
         __syncthreads();
         if (threadIdx.x >= ROWS * COLUMNS) return;
         const int row = threadIdx.x % ROWS, column = threadIdx.x / ROWS;
-        if (first_row + row >= p.n || column >= p.columns) return;
+        if (first_row + row >= at.side.n || column >= p.columns) return;
         const int from = (row % 8 * 4 + column / 2) * 4 + row / 8 * 2 + column % 2;
         float total = 0.0f;
         for (int i = 0; i < WARPS; i++) total += partial[i * 128 + from];
-        float* dst = reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(p.dst) + column * p.dst_column_bytes);
+        float* dst = reinterpret_cast<float*>(reinterpret_cast<uint8_t*>(at.side.dst) + column * at.side.dst_column_bytes);
         dst[first_row + row] = total;
     }
 };

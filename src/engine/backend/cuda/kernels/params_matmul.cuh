@@ -69,14 +69,17 @@ struct MulMatVecParams {
 static_assert(sizeof(MulMatVecParams) == 296);
 
 // The matrix that this block works on, the first of its blocks, and how many these are.
-struct ChosenSide {
-    MulMatVecSide side;
+template <class Side>
+struct Chosen {
+    Side side;
     int index, first_block, blocks;
 };
+typedef Chosen<MulMatVecSide> ChosenSide;
 
-__device__ __forceinline__ ChosenSide choose_side(const MulMatVecParams& p) {
+template <class Side, class Params>
+__device__ __forceinline__ Chosen<Side> choose_of(const Params& p) {
     const int block = blockIdx.x;
-    ChosenSide chosen = {p.sides[0], 0, 0, p.sides[0].end_block};
+    Chosen<Side> chosen = {p.sides[0], 0, 0, p.sides[0].end_block};
     // Written out, since an index that is not constant would put the arguments into local memory.
     if (block >= p.sides[0].end_block) {
         chosen = {p.sides[1], 1, p.sides[0].end_block, p.sides[1].end_block - p.sides[0].end_block};
@@ -85,6 +88,10 @@ __device__ __forceinline__ ChosenSide choose_side(const MulMatVecParams& p) {
         }
     }
     return chosen;
+}
+
+__device__ __forceinline__ ChosenSide choose_side(const MulMatVecParams& p) {
+    return choose_of<MulMatVecSide>(p);
 }
 
 // For kernels whose blocks all work on the same rows.
@@ -108,20 +115,27 @@ __device__ __forceinline__ void store_gated(const MulMatVecParams& p, uint64_t o
     *at(p.gated) = p.gelu ? glu_gelu(gate, up) : glu_silu(gate, up);
 }
 
-// Up to 8 columns of activations in 8 bits; see mul_mat_few.cuh.
-struct MulMatFewParams {
+// One matrix of a product of few columns; see MulMatFewParams.
+struct MulMatFewSide {
     const uint8_t* w;
-    const uint8_t* x;
     float* dst;
     uint64_t w_row_bytes;
-    uint64_t x_column_bytes;
     uint64_t dst_column_bytes;
-    int k;
     int n;
-    int columns;
-    int padding;
+    // One past the last block of the grid that works on this matrix.
+    int end_block;
 };
-static_assert(sizeof(MulMatFewParams) == 64);
+static_assert(sizeof(MulMatFewSide) == 40);
+
+// Up to 8 columns of activations in 8 bits, times up to three matrices; see mul_mat_few.cuh.
+struct MulMatFewParams {
+    MulMatFewSide sides[3];
+    const uint8_t* x;
+    uint64_t x_column_bytes;
+    int k;
+    int columns;
+};
+static_assert(sizeof(MulMatFewParams) == 144);
 
 // Many columns of activations in halves; see mul_mat.cuh.
 struct MulMatParams {

@@ -54,6 +54,33 @@ struct AddNormParams {
 };
 static_assert(sizeof(AddNormParams) == 48);
 
+// What a kernel rounds to 8 bits beside its result, as quantize_q8 does; see activations.cuh.
+struct RoundedRows {
+    uint8_t* out;
+    u64 out_bytes;  // from row to row
+};
+
+struct NormQ8Params {
+    RowParams norm;
+    RoundedRows rounded;
+};
+static_assert(sizeof(NormQ8Params) == 88);
+
+struct AddNormQ8Params {
+    AddNormParams norm;
+    RoundedRows rounded;
+};
+static_assert(sizeof(AddNormQ8Params) == 64);
+
+// A gated unit of flat rows of `k`, and its rounded result.
+struct GluQ8Params {
+    ZipParams zip;
+    RoundedRows rounded;
+    u32 k;
+    u32 gelu;
+};
+static_assert(sizeof(GluQ8Params) == 120);
+
 // Largest half of a head's turning elements.
 #define ROPE_PAIRS_MAX 256
 
@@ -146,6 +173,14 @@ struct ExpertWeightsParams {
     u32 normalise;
 };
 static_assert(sizeof(ExpertWeightsParams) == 48);
+
+// A router's three steps, of which the last one may be absent (its k is 0).
+struct RouterParams {
+    RowParams probs;
+    TopKParams chosen;
+    ExpertWeightsParams weights;
+};
+static_assert(sizeof(RouterParams) == 168);
 
 struct ExpertSumParams {
     const float* src;      // (n, k, t)

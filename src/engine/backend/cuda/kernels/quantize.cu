@@ -12,25 +12,7 @@ __device__ __forceinline__ const float* source_row(const QuantizeParams& p) {
 // its stride are multiples of 16.
 CUDA_KERNEL(quantize_q8, QuantizeParams, 256) {
     begin_after_earlier_work();
-    const float* x = source_row(p);
-    uint8_t* out = p.out + blockIdx.y * p.out_bytes;
-    const QuantizedRow at(p.k);
-    const int lane = threadIdx.x % 32, word = lane % 8;
-    const int warp = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
-    for (int first = 4 * warp; first < at.units; first += gridDim.x * blockDim.x / 32 * 4) {
-        const int unit = first + lane / 8;
-        const QuantizedPart part = quantize_part(load_part(x, unit * 8 + word, p.k));
-        if (unit >= at.units) continue;
-        reinterpret_cast<uint32_t*>(out)[unit * 8 + word_place(word)] = part.codes;
-        float* half_sums = reinterpret_cast<float*>(out + at.half_sums());
-        if (word == 0) {
-            reinterpret_cast<float*>(out + at.scales())[unit] = part.scale;
-            reinterpret_cast<float*>(out + at.sums())[unit] = part.sum;
-            half_sums[2 * unit] = part.half_sum;
-        } else if (word == 4) {
-            half_sums[2 * unit + 1] = part.half_sum;
-        }
-    }
+    quantize_row(source_row(p), p.out + blockIdx.y * p.out_bytes, p.k, blockIdx.x, gridDim.x);
 }
 
 // Rows of k floats, k a multiple of 4, as halves, each row times a power of two that brings its

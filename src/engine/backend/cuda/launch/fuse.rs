@@ -9,11 +9,11 @@ use std::ops::Range;
 use bytemuck::{AnyBitPattern, Zeroable};
 
 use super::super::params::ops::{
-    AddNormParams, RopeParams, RopeSetRowsParams, RopeSide, RowParams, SetRowsParams, SetRowsSide,
-    ZipParams,
+    AddNormParams, ExpertWeightsParams, RopeParams, RopeSetRowsParams, RopeSide, RouterParams,
+    RowParams, SetRowsParams, SetRowsSide, TopKParams, ZipParams,
 };
 use super::rows::threads_for_row;
-use super::{Launch, ParamBytes, Traits, fuse_products};
+use super::{Launch, ParamBytes, Traits, fuse_products, fuse_rounding};
 
 /// The launches of a program, fewer where some can be joined.
 pub(in crate::engine::backend::cuda) fn fuse(launches: &[Launch], traits: &Traits) -> Vec<Launch> {
@@ -42,7 +42,11 @@ fn join(first: &Launch, second: &Launch, traits: &Traits) -> Option<Launch> {
         (a, b) if a.strip_prefix("rope_") == Some(b) => values_after_keys(first, second),
         (_, "glu_silu_f32" | "glu_gelu_f32") => fuse_products::gated_unit(first, second, traits),
         (_, "add_f32") => fuse_products::sum(first, second),
-        _ => fuse_products::products(first, second, traits),
+        (_, "quantize_q8") => fuse_rounding::rounded(first, second),
+        ("soft_max_f32", "top_k_f32") => router(first, second),
+        ("router_f32", "expert_weights_f32") => router_weights(first, second),
+        _ => fuse_products::products(first, second, traits)
+            .or_else(|| fuse_products::few(first, second)),
     }
 }
 
@@ -235,4 +239,51 @@ fn cache_writes(first: &Launch, second: &Launch) -> Option<Launch> {
     }
     a.sides[1] = b.sides[0];
     Some(Launch { grid: [first.grid[0], 2, 1], params: ParamBytes::new(&a), ..first.clone() })
+}
+
+/// A router's probabilities and its choice.
+fn router(soft_max: &Launch, top_k: &Launch) -> Option<Launch> {
+    let (probs, chosen): (RowParams, TopKParams) = (params(soft_max), params(top_k));
+    let rows = u64::from(soft_max.grid[0]);
+    let one_plane = u64::from(probs.ne1) == rows && soft_max.grid == top_k.grid;
+    let same = chosen.src == probs.dst && (rows == 1 || chosen.src_row == probs.dst_row);
+    if !one_plane || !same || chosen.n != probs.ne0 {
+        return None;
+    }
+    let floats = |at: u64, row: u64| at..at + 4 * ((rows - 1) * row + u64::from(probs.ne0));
+    let ids = chosen.dst..chosen.dst + 4 * rows * u64::from(chosen.k);
+    let (read, written) = (floats(probs.src, probs.src_row), floats(probs.dst, probs.dst_row));
+    if overlap(&ids, &read) || overlap(&ids, &written) || overlap(&read, &written) {
+        return None;
+    }
+    Some(Launch {
+        kernel: "router_f32",
+        params: ParamBytes::new(&RouterParams {
+            probs,
+            chosen,
+            weights: ExpertWeightsParams::zeroed(),
+        }),
+        ..top_k.clone()
+    })
+}
+
+/// And the weights of the chosen experts.
+fn router_weights(router: &Launch, weights: &Launch) -> Option<Launch> {
+    let (mut p, w): (RouterParams, ExpertWeightsParams) = (params(router), params(weights));
+    let rows = u64::from(router.grid[0]);
+    let same = w.probs == p.probs.dst && (rows == 1 || w.probs_row == p.probs.dst_row);
+    let chosen =
+        (w.ids, w.k, w.n_expert, u64::from(w.t)) == (p.chosen.dst, p.chosen.k, p.chosen.n, rows);
+    if !same || !chosen || p.weights.k > 0 {
+        return None;
+    }
+    let floats = |at: u64, row: u64| at..at + 4 * ((rows - 1) * row + u64::from(p.probs.ne0));
+    let few = |at: u64| at..at + 4 * rows * u64::from(w.k);
+    let others =
+        [floats(p.probs.src, p.probs.src_row), floats(p.probs.dst, p.probs.dst_row), few(w.ids)];
+    if others.iter().any(|other| overlap(other, &few(w.dst))) {
+        return None;
+    }
+    p.weights = w;
+    Some(Launch { params: ParamBytes::new(&p), ..router.clone() })
 }

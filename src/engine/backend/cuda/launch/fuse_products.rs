@@ -12,7 +12,7 @@ use crate::engine::backend::cuda::params::matmul::{
 use crate::engine::backend::cuda::params::ops::ZipParams;
 
 use super::fuse::{overlap, params};
-use super::mul_mat_vec::{Share, Types, read_before_the_wait, sides};
+use super::mul_mat_vec::{Share, Types, few_params, read_before_the_wait, sides};
 use super::products::kernels;
 use super::{Launch, ParamBytes, Traits};
 
@@ -41,6 +41,33 @@ pub(super) fn products(first: &Launch, second: &Launch, traits: &Traits) -> Opti
     let joined = Share::new(types, p.k as usize, 1, traits)?;
     let joined = joined.launch(types.kernel()?, p, first.grid[1] as usize);
     is_safe(&joined).then_some(joined)
+}
+
+/// Two launches of products of the same few columns, as one.
+pub(super) fn few(first: &Launch, second: &Launch) -> Option<Launch> {
+    let (mut p, b) = (few_params(first)?, few_params(second)?);
+    let count = p.sides.iter().take_while(|s| s.n > 0).count();
+    let same_columns =
+        (p.x, p.x_column_bytes, p.k, p.columns) == (b.x, b.x_column_bytes, b.k, b.columns);
+    let alone = b.sides[1].n == 0 && first.kernel == second.kernel;
+    if !same_columns || !alone || count == MUL_MAT_VEC_SIDES {
+        return None;
+    }
+    p.sides[count] = b.sides[0];
+    p.sides[count].end_block += first.grid[0] as i32;
+    let grid = [first.grid[0] + second.grid[0], 1, 1];
+    let joined = Launch { grid, params: ParamBytes::new(&p), ..first.clone() };
+    let columns = p.columns as u64;
+    let mut taken = read_before_the_wait(&joined);
+    taken.push(p.x..p.x + columns * p.x_column_bytes);
+    for s in p.sides.iter().filter(|s| s.n > 0) {
+        let written = s.dst..s.dst + (columns - 1) * s.dst_column_bytes + 4 * s.n as u64;
+        if taken.iter().any(|t| overlap(t, &written)) {
+            return None;
+        }
+        taken.push(written);
+    }
+    Some(joined)
 }
 
 /// Gate and up with their gated unit.

@@ -1,7 +1,9 @@
 //! Launches of `MUL_MAT`: one column streams rows, up to eight share what is streamed, more take
 //! tensor cores.
 
-use crate::engine::backend::cuda::params::matmul::{MulMatFewParams, MulMatParams};
+use bytemuck::Zeroable;
+
+use crate::engine::backend::cuda::params::matmul::{MulMatFewParams, MulMatFewSide, MulMatParams};
 use crate::engine::tensor::DType;
 
 use super::mul_mat_vec::{Pairs, plan_vec};
@@ -13,6 +15,8 @@ use super::{Launch, Operand, ParamBytes, ScratchPlan, Traits};
 
 /// Columns that `mul_mat_few` takes at once.
 const FEW: usize = 8;
+/// Rows of a block of `mul_mat_few`.
+const FEW_ROWS: usize = 16;
 /// What a narrow tile costs, in the work of a wide one with as many elements: it loads more for each.
 const NARROW_COST: f64 = 2.2;
 
@@ -125,21 +129,25 @@ fn few(
     let Some(kernels) = kernels(w.dtype) else {
         return Err(format!("{} is no type of weights", w.dtype));
     };
-    let params = MulMatFewParams {
-        w: w.address,
+    let blocks = w.ne[1].div_ceil(FEW_ROWS);
+    let mut params = MulMatFewParams {
         x: x.address,
+        x_column_bytes: x.row_bytes as u64,
+        k: w.ne[0] as i32,
+        columns: columns as i32,
+        ..MulMatFewParams::zeroed()
+    };
+    params.sides[0] = MulMatFewSide {
+        w: w.address,
         dst: dst.address,
         w_row_bytes: w.nb[1] as u64,
-        x_column_bytes: x.row_bytes as u64,
         dst_column_bytes: dst.nb[1] as u64,
-        k: w.ne[0] as i32,
         n: w.ne[1] as i32,
-        columns: columns as i32,
-        padding: 0,
+        end_block: blocks as i32,
     };
     Ok(Launch {
         kernel: kernels.few,
-        grid: [w.ne[1].div_ceil(16) as u32, 1, 1],
+        grid: [blocks as u32, 1, 1],
         block: [256, 1, 1],
         shared_bytes: shared_bytes as u32,
         params: ParamBytes::new(&params),

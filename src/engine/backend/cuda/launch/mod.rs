@@ -13,6 +13,7 @@ mod experts;
 mod flash_attn;
 mod fuse;
 mod fuse_products;
+mod fuse_rounding;
 mod get_rows;
 mod glu;
 mod matmul;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytemuck::Zeroable;
 
 use crate::engine::backend::cuda::params::matmul::{
-    MUL_MAT_VEC_SIDES, MulMatVecParams, MulMatVecSide,
+    MUL_MAT_VEC_SIDES, MulMatFewParams, MulMatVecParams, MulMatVecSide,
 };
 use crate::engine::tensor::DType;
 
@@ -229,6 +229,13 @@ impl Share {
     }
 }
 
+/// The arguments of a product of few columns of quantised weights; `None` for every other kernel.
+pub(super) fn few_params(launch: &Launch) -> Option<MulMatFewParams> {
+    let few = |d: &DType| d.is_quantised() && kernels(*d).is_some_and(|k| k.few == launch.kernel);
+    DType::WEIGHTS.iter().find(|d| few(d))?;
+    Some(bytemuck::pod_read_unaligned(launch.params.as_bytes()))
+}
+
 /// How many matrices a launch has.
 pub(super) fn sides(params: &MulMatVecParams) -> usize {
     params.sides.iter().take_while(|s| s.n > 0).count()
@@ -236,6 +243,10 @@ pub(super) fn sides(params: &MulMatVecParams) -> usize {
 
 /// Memory that a launch reads before it waits for earlier work: the weights of plain products.
 pub(in crate::engine::backend::cuda) fn read_before_the_wait(launch: &Launch) -> Vec<Range<u64>> {
+    if let Some(p) = few_params(launch) {
+        let sides = p.sides.iter().filter(|s| s.n > 0);
+        return sides.map(|s| s.w..s.w + s.n as u64 * s.w_row_bytes).collect();
+    }
     if !launch.kernel.starts_with("mul_mat_vec_") {
         return Vec::new();
     }

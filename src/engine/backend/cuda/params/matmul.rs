@@ -63,23 +63,32 @@ pub(in crate::engine::backend::cuda) struct MulMatVecParams {
 
 const _: () = assert!(size_of::<MulMatVecParams>() == 296);
 
-/// Up to 8 columns of activations in 8 bits.
+/// One matrix of a product of few columns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub(in crate::engine::backend::cuda) struct MulMatFewSide {
+    pub w: u64,
+    pub dst: u64,
+    pub w_row_bytes: u64,
+    pub dst_column_bytes: u64,
+    pub n: i32,
+    pub end_block: i32,
+}
+
+const _: () = assert!(size_of::<MulMatFewSide>() == 40);
+
+/// Up to 8 columns of activations in 8 bits, for up to [`MUL_MAT_VEC_SIDES`] matrices.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub(in crate::engine::backend::cuda) struct MulMatFewParams {
-    pub w: u64,
+    pub sides: [MulMatFewSide; MUL_MAT_VEC_SIDES],
     pub x: u64,
-    pub dst: u64,
-    pub w_row_bytes: u64,
     pub x_column_bytes: u64,
-    pub dst_column_bytes: u64,
     pub k: i32,
-    pub n: i32,
     pub columns: i32,
-    pub padding: i32,
 }
 
-const _: () = assert!(size_of::<MulMatFewParams>() == 64);
+const _: () = assert!(size_of::<MulMatFewParams>() == 144);
 
 /// Many columns of activations in halves.
 #[repr(C)]

@@ -74,6 +74,40 @@ pub(in crate::engine::backend::cuda) struct AddNormParams {
     pub eps: f32,
 }
 
+/// What a kernel rounds to 8 bits beside its result.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct RoundedRows {
+    pub out: u64,
+    pub out_bytes: u64,
+}
+
+/// `rms_norm_q8`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct NormQ8Params {
+    pub norm: RowParams,
+    pub rounded: RoundedRows,
+}
+
+/// `add_rms_norm_q8`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct AddNormQ8Params {
+    pub norm: AddNormParams,
+    pub rounded: RoundedRows,
+}
+
+/// `glu_q8`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct GluQ8Params {
+    pub zip: ZipParams,
+    pub rounded: RoundedRows,
+    pub k: u32,
+    pub gelu: u32,
+}
+
 /// A tensor that `rope_f32` turns.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -183,6 +217,15 @@ pub(in crate::engine::backend::cuda) struct ExpertWeightsParams {
     pub normalise: u32,
 }
 
+/// `router_f32`.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(in crate::engine::backend::cuda) struct RouterParams {
+    pub probs: RowParams,
+    pub chosen: TopKParams,
+    pub weights: ExpertWeightsParams,
+}
+
 /// `expert_sum_f32`.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -240,6 +283,10 @@ const _: () = assert!(size_of::<ConcatParams>() == 352);
 const _: () = assert!(size_of::<ZipParams>() == 96);
 const _: () = assert!(size_of::<RowParams>() == 72);
 const _: () = assert!(size_of::<AddNormParams>() == 48);
+const _: () = assert!(size_of::<NormQ8Params>() == 88);
+const _: () = assert!(size_of::<AddNormQ8Params>() == 64);
+const _: () = assert!(size_of::<GluQ8Params>() == 120);
+const _: () = assert!(size_of::<RouterParams>() == 168);
 const _: () = assert!(size_of::<RopeParams>() == 168 + 4 * ROPE_PAIRS_MAX);
 const _: () = assert!(size_of::<GetRowsParams>() == 56);
 const _: () = assert!(size_of::<SetRowsParams>() == 96);
