@@ -407,20 +407,15 @@ mod tests {
     /// An envelope that tells nothing is one all the same, also around a line that is known already.
     #[test]
     fn what_a_spinner_left_does_not_stay_in_known_lines() {
-        let mut log = String::new();
-        for second in 10..60 {
+        let seconds = (10..60).map(|second| {
             let at = format!("time=2026-07-02T10:44:{second}.002Z");
-            log += &format!(
-                "{at} level=INFO source=sched.go:1 msg=\"loaded runners\" count={second}\n"
-            );
-        }
-        for prefix in ["⠹ ", "> ", "0.00.1.2 I ⠹ "] {
-            for mib in 1000..1004 {
-                log += &format!(
-                    "{prefix}load_tensors:   CPU_Mapped model buffer size =  {mib}.50 MiB\n"
-                );
-            }
-        }
+            format!("{at} level=INFO source=sched.go:1 msg=\"loaded runners\" count={second}\n")
+        });
+        let buffers = ["⠹ ", "> ", "0.00.1.2 I ⠹ "].into_iter().flat_map(|prefix| {
+            let line = "load_tensors:   CPU_Mapped model buffer size = ";
+            (1000..1004).map(move |mib| format!("{prefix}{line} {mib}.50 MiB\n"))
+        });
+        let log: String = seconds.chain(buffers).collect();
         assert_eq!(format!("{:#?}", parse(&log, false)), format!("{:#?}", parse(&log, true)));
     }
 

@@ -15,7 +15,7 @@ use std::ops::Range;
 use super::super::Product;
 use super::super::activations::{GROUP, RowLayout};
 use super::super::columns::Column;
-use super::tail::{Row, Tail, fetch};
+use super::tail::{Row, Tail, fetch, fetches_ahead};
 use super::unpack::{Scales, Weights, split_blocks};
 
 /// # Safety
@@ -68,6 +68,7 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
     cols: &[Column; T],
 ) {
     let layout = RowLayout::new(p.k);
+    let ahead = fetches_ahead();
     // SAFETY: rows and columns exist, groups cover the padded row.
     unsafe {
         let mut tails = [Tail::uninit(); R];
@@ -81,7 +82,9 @@ unsafe fn block<W: Weights, const R: usize, const T: usize>(
         for g in 0..p.k.div_ceil(GROUP) {
             for r in 0..R {
                 let group = rows[r].group::<W>(g);
-                fetch(group.wrapping_add(p.w_stride), W::GROUP_BYTES);
+                if ahead {
+                    fetch(group.wrapping_add(p.w_stride), W::GROUP_BYTES);
+                }
                 let scales = W::scales(group);
                 let mut factors = [_mm512_setzero_ps(); T];
                 for t in 0..T {

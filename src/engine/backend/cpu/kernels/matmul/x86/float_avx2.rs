@@ -12,7 +12,7 @@ use super::super::columns::Column;
 use super::dot_avx2::reduce;
 use super::fill::{Shape, Tile};
 use super::panel::{self, Packing};
-use super::tail::fetch;
+use super::tail::{fetch, fetches_ahead};
 use super::tile_avx2::row_masks;
 use super::tiles::{self, Block, Place, TileKernel};
 use super::unpack_float::Floats;
@@ -85,6 +85,7 @@ unsafe fn dot_block<W: Floats, const R: usize, const T: usize>(
     /// Chains per row and column, to hide the latency of additions.
     const CHAINS: usize = 2;
     const STEP: usize = 8 * CHAINS;
+    let ahead = fetches_ahead();
     // SAFETY: rows and columns exist and have `k` elements.
     unsafe {
         let start = |r: usize| p.w.add((row + r * apart) * p.w_stride);
@@ -93,7 +94,9 @@ unsafe fn dot_block<W: Floats, const R: usize, const T: usize>(
         while i + STEP <= p.k {
             for r in 0..R {
                 let w = start(r).add(i * W::BYTES);
-                fetch(w.wrapping_add(p.w_stride), STEP * W::BYTES);
+                if ahead {
+                    fetch(w.wrapping_add(p.w_stride), STEP * W::BYTES);
+                }
                 for c in 0..CHAINS {
                     let w = W::load8(w.add(8 * c * W::BYTES));
                     for t in 0..T {

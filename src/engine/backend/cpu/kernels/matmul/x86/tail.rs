@@ -1,14 +1,26 @@
 //! The end of a row whose length is no multiple of a group.
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::{__cpuid, _MM_HINT_T0, _mm_prefetch};
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
 use super::super::Product;
 use super::super::activations::GROUP;
 use super::unpack::Weights;
 
-/// Asks for weights that are needed later. Rows are too short for the processor's own prefetching to
-/// get far ahead, and unpacking leaves it too few loads in flight.
+/// Whether rows should be asked for ahead. Rows are too short for the prefetching of Intel's
+/// processors to get far, which this makes up for (1.3 to 1.7 times the speed of decode on an Emerald
+/// Rapids); that of AMD's gets there by itself, and requests stand in its way (a tenth on a Zen 4).
+pub(super) fn fetches_ahead() -> bool {
+    static AHEAD: OnceLock<bool> = OnceLock::new();
+    *AHEAD.get_or_init(|| {
+        let leaf = __cpuid(0);
+        let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes);
+        vendor.as_flattened() != b"AuthenticAMD"
+    })
+}
+
+/// Asks for weights that are needed later.
 #[inline(always)]
 pub(super) fn fetch(weights: *const u8, bytes: usize) {
     for offset in (0..bytes).step_by(64) {
