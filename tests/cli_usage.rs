@@ -66,7 +66,7 @@ fn flags_that_make_no_sense_are_refused() {
         (&["run", "--no-such-flag"][..], "--no-such-flag"),
         (&["run", "m", "-ngl", "many"], "a number, auto or all"),
         (&["run", "m", "-fa", "off"], "cannot be turned off"),
-        (&["run", "m", "-sm", "row"], "not built yet"),
+        (&["run", "m", "-sm", "tensor"], "row is the nearest"),
         (&["run", "m", "-ctk", "q6_k"], "f32, f16, q8_0 or q4_0"),
         (&["run", "m", "-p", "a", "-f", "b"], "cannot be used with"),
         (&["bench", "m", "-p", "512-"], "is no number and no range"),
