@@ -10,7 +10,7 @@ use super::super::super::pool::{Sizes, Worker};
 use super::super::super::view::TensorRef;
 use super::columns::Columns;
 use super::{
-    GRANULE, Isa, MOST_ROWS, Product, SCRATCH_ALIGN, TILE_COLUMNS, least_rows, packing,
+    GRANULE, Isa, MOST_ROWS, Product, SCRATCH_ALIGN, TILE_COLUMNS, chunk_rows, least_rows, packing,
     panel_bytes, prepare_x, prepared_bytes, product, room_bytes, rows,
 };
 
@@ -76,7 +76,7 @@ pub unsafe fn mul_mats(
         let alike = rest.iter().take_while(|o| packing(o) == wanted).count();
         let (group, others) = rest.split_at(if together { rest.len() } else { alike });
         let shared = wanted.is_some() && alike == group.len();
-        let sizes = sizes(group, t, wanted.is_some() && !shared);
+        let sizes = sizes(group, t, wanted.is_some() && !shared, wk.count);
         // SAFETY: passed on; nobody reads the panel before a barrier, or writes it before the next.
         unsafe {
             if shared {
@@ -161,16 +161,39 @@ impl Call<'_> {
     }
 }
 
-/// How rows of the products of the same `t` columns are handed out.
-fn sizes(outputs: &[Output], t: usize, chunks_pack: bool) -> Sizes {
-    let k = outputs[0].0.ne[0];
+/// How rows of the products of the same `t` columns are handed out to `workers`: several ranges for
+/// each, however many there are.
+fn sizes(outputs: &[Output], t: usize, chunks_pack: bool, workers: usize) -> Sizes {
+    let (k, n) = (outputs[0].0.ne[0], outputs[0].0.ne[1]);
     if t < TILE_COLUMNS {
         let row_bytes = outputs.iter().map(|(w, _)| w.nb[1]).sum::<usize>() / outputs.len();
+        let share = (n / (workers * 4)).next_multiple_of(FEW_GRANULE);
         let least = (CHUNK_BYTES / row_bytes.max(1)).next_multiple_of(FEW_GRANULE);
-        let least = least.clamp(FEW_GRANULE, MOST_ROWS);
+        let least = least.min(share).clamp(FEW_GRANULE, MOST_ROWS);
         return Sizes { granule: FEW_GRANULE, least, most: MOST_ROWS };
     }
     // A chunk that packs its columns by itself must have the rows that this pays for.
-    let least = if chunks_pack { MOST_ROWS } else { least_rows(k * t) };
+    let work = k * t;
+    let least = if chunks_pack { chunk_rows(n, work, workers) } else { least_rows(work) };
     Sizes { granule: GRANULE, least, most: MOST_ROWS }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tensor::DType;
+
+    /// Neither long runs of memory nor columns packed for a chunk may leave threads without work.
+    #[test]
+    fn every_worker_gets_rows_however_many_there_are() {
+        let w = TensorRef::contiguous(std::ptr::null_mut(), DType::F16, [4096, 2048, 1, 1]);
+        for workers in [1, 2, 8, 16, 32] {
+            for (t, chunks_pack) in [(1, false), (512, false), (512, true)] {
+                let sizes = sizes(&[(w, w)], t, chunks_pack, workers);
+                let first = 2048 / (2 * workers) / sizes.granule * sizes.granule;
+                let largest = first.min(sizes.most).max(sizes.least);
+                assert!(largest * workers <= 2048, "{workers} workers, {t} columns: {largest}");
+            }
+        }
+    }
 }
