@@ -12,7 +12,7 @@ use gpuwhy::engine::graph::{GluKind, Op, RopeMode, RopeParams};
 use gpuwhy::engine::tensor::DType;
 
 use support::cuda::emulated;
-use support::memory_image::{Case, Pair, Placed, Random};
+use support::memory_image::{CACHE_TYPES, Case, Pair, Placed, Random};
 
 type Nodes = Vec<(Op, Vec<Placed>, Placed)>;
 
@@ -254,19 +254,7 @@ fn turn(d: usize) -> Op {
 fn queries_keys_and_the_cache_take_one_launch() {
     traced("queries_keys_and_the_cache_take_one_launch", &[], |devices| {
         let mut random = Random(9);
-        for (i, dtype) in [
-            DType::F16,
-            DType::F32,
-            DType::BF16,
-            DType::Q8_0,
-            DType::Q4_0,
-            DType::Q4_1,
-            DType::Q5_0,
-            DType::Q5_1,
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        for (i, dtype) in CACHE_TYPES.into_iter().enumerate() {
             let (t, in_place, with_queries) = (1 + 2 * (i % 2), i % 3 == 1, i % 4 != 3);
             // More heads than a block turns, in two groups of which one is not full.
             let (d, heads, heads_kv) = (32, 4, 11);

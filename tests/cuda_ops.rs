@@ -12,19 +12,7 @@ use gpuwhy::engine::graph::{GluKind, Op, RopeMode, RopeParams};
 use gpuwhy::engine::tensor::DType;
 
 use support::cuda::emulated;
-use support::memory_image::{Bound, Case, EXACT_FLOATS, Pair, Placed, Random};
-
-/// The types that a KV cache can have on the GPU.
-const CACHE_TYPES: [DType; 8] = [
-    DType::F32,
-    DType::F16,
-    DType::BF16,
-    DType::Q8_0,
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-];
+use support::memory_image::{Bound, CACHE_TYPES, Case, EXACT_FLOATS, Pair, Placed, Random};
 
 #[test]
 fn elementwise_operations_agree() {

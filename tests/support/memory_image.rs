@@ -6,6 +6,18 @@ use gpuwhy::engine::backend::{BoundNode, BoundTensor, BufferId, Device, open_cud
 use gpuwhy::engine::graph::Op;
 use gpuwhy::engine::tensor::{DType, quantize_vec};
 
+/// The types that a KV cache can have on the GPU.
+pub(crate) const CACHE_TYPES: [DType; 8] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q8_0,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+];
+
 /// xorshift64*: the same cases every time.
 pub(crate) struct Random(pub(crate) u64);
 
