@@ -1,5 +1,7 @@
 //! Explains and repairs: facts in, findings and fixes out.
 //!
-//! Nothing here does input or output, and no clock is read: every answer follows from its arguments.
+//! [`diagnose`] does no input or output and reads no clock: every answer follows from its arguments.
+//! [`measure`] runs things, and says what came of it.
 
 pub mod diagnose;
+pub mod measure;

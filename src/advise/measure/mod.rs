@@ -1,0 +1,15 @@
+//! Workloads on targets: what is run, on what, and what came of it.
+//!
+//! A [`Target`] is anything that makes tokens: our own runtime as a child process, a server over HTTP,
+//! another program, or a scripted mock. A [`Workload`] says what it is asked for. Every repetition
+//! yields a [`Sample`]: metrics, the parts that the time went to, and the [`Conditions`] under which
+//! it was taken. Nothing here judges; that is [`super::regress`]'s. Invariant: no sample is dropped,
+//! whatever it says.
+
+mod sample;
+mod target;
+mod workload;
+
+pub use sample::{Conditions, Metric, Part, Sample};
+pub use target::{MeasureError, Structure, Target, TargetFacts};
+pub use workload::{Sampling, Test, Workload, WorkloadError, shipped};
