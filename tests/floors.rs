@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first; a floor imports only floors listed before it, and itself.
 const FLOORS: [(&str, &[&str]); 5] = [
-    ("base", &["clock", "event", "sink", "stats", "units"]),
+    ("base", &["clock", "counter", "event", "sink", "stats", "units"]),
     ("engine", &["tensor", "gguf", "tokenizer", "graph", "model", "backend", "sched", "runtime"]),
     ("observe", &["attach", "logs", "telemetry", "record"]),
     ("advise", &["plan", "diagnose", "measure", "tune", "regress"]),

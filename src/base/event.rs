@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::counter::{Counter, Source, Subject};
+
 /// Index of a device in the order of the scheduler's priority; the CPU is the last one.
 #[derive(
     Clone,
@@ -35,6 +37,80 @@ pub enum Event {
     Span(Span),
     /// Something that makes this session's figures worse, or doubtful.
     Warning(Warning),
+    /// What a subject of samples is, told once before its first one.
+    Subject(Arc<SubjectFact>),
+    /// A counter was read.
+    Sample(Sample),
+    /// A counter, or a whole source of them, tells nothing.
+    Absent(Absent),
+}
+
+/// One reading of a counter at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// When it was read, on the session's clock.
+    pub at_ns: u64,
+    /// Of what.
+    pub subject: Subject,
+    /// Which counter.
+    pub counter: Counter,
+    /// Its value, in the counter's unit.
+    pub value: f64,
+}
+
+/// What a subject of samples is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubjectFact {
+    /// Which one.
+    pub subject: Subject,
+    /// What a person calls it: a GPU's product name, a thread's or a process's name.
+    pub name: String,
+    /// More of it, as name and value: `uuid`, `pci_bus_id`, `command`.
+    #[serde(default)]
+    pub details: Vec<(String, String)>,
+}
+
+/// Why a counter tells nothing. It is told once when it is noticed, never as a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absent {
+    /// When it was noticed, on the session's clock.
+    pub at_ns: u64,
+    /// The source.
+    pub source: Source,
+    /// Of what; `None` when all of the source is meant.
+    pub subject: Option<Subject>,
+    /// Which counter; `None` when all of the subject's are meant.
+    pub counter: Option<Counter>,
+    /// Why, for programs.
+    pub reason: AbsentReason,
+    /// Why, in words.
+    pub text: String,
+    /// What a person can do about it; empty when nothing can be done.
+    pub hint: String,
+}
+
+/// Why a counter tells nothing, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbsentReason {
+    /// This system, driver or device has no such counter.
+    NotSupported,
+    /// It has, but this user may not read it.
+    NoPermission,
+    /// A library that would tell is not installed, or not in this container.
+    LibraryMissing,
+    /// The library is there, but the driver is not loaded, or not reachable from this container.
+    DriverNotLoaded,
+    /// Library and driver are of different versions.
+    VersionMismatch,
+    /// The device was there and is lost.
+    DeviceLost,
+    /// There is no device.
+    NoDevice,
+    /// The process has ended.
+    Ended,
+    /// It could not be read, or what was read made no sense.
+    Unreadable,
 }
 
 /// What a person should know when reading the figures of a session.

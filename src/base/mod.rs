@@ -3,6 +3,7 @@
 //! Nothing here knows of models, devices or logs; nothing here does I/O.
 
 pub mod clock;
+pub mod counter;
 pub mod event;
 pub mod sink;
 pub mod stats;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 
 use crate::app::report::{
-    self, Accumulator, Finish, Output, ProcessorCounters, Report, Style, Totals, contention,
-    engine_facts, markdown, rss_bytes, text,
+    self, Accumulator, Finish, Output, Report, Style, Totals, contention, engine_facts, markdown,
+    rss_bytes, text,
 };
 use crate::base::clock::now_ns;
 use crate::base::event::{Event, LoadStage, PlanFact, Span, SpanKind, Track, Warning};
@@ -22,6 +22,7 @@ use crate::engine::runtime::{Engine, FinishReason, GenerationResult, Generator, 
 use crate::engine::sched::{ComputeMode, dump};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::tokenizer::chat::Message;
+use crate::observe::telemetry::host::ProcessorCounters;
 
 use super::failure::Failure;
 use super::flags::{Format, RuntimeArgs, SamplingArgs};
@@ -111,7 +112,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let results = results?;
     let totals = totals(&results, &texts);
     let mut facts = engine_facts(&engine, rss_before_bytes);
-    facts.processor_use = before.zip(ProcessorCounters::now()).map(|(b, now)| now.since(b));
+    facts.processor_use = before.zip(ProcessorCounters::now()).map(|(b, now)| now.since(b).into());
     for text in facts.processor_use.iter().flat_map(contention) {
         sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
     }
@@ -401,7 +402,11 @@ impl Sink for Plans {
         match event {
             Event::Device(device) => seen.0.push(device.name),
             Event::Plan(plan) => seen.1.push(plan),
-            Event::Span(_) | Event::Warning(_) => {}
+            Event::Span(_)
+            | Event::Warning(_)
+            | Event::Subject(_)
+            | Event::Sample(_)
+            | Event::Absent(_) => {}
         }
     }
 }

@@ -24,7 +24,7 @@ mod timing;
 mod tests;
 
 pub use accumulate::Accumulator;
-pub use contention::{ProcessorCounters, contention};
+pub use contention::contention;
 pub use document::*;
 pub use facts::engine_facts;
 pub(crate) use facts::{model_facts, type_bytes};

@@ -1,0 +1,16 @@
+//! What the operating system counts, read from Linux's `/proc` and `/sys`.
+//!
+//! The files' texts are read by pure functions; only [`Roots`] and what is built on it touch the
+//! file system, under a root that tests choose. Other systems have no such files, and then every
+//! reading is absent.
+
+pub mod cgroup;
+mod contention;
+pub mod machine;
+pub mod process;
+pub mod processors;
+mod roots;
+pub mod tree;
+
+pub use contention::{ProcessorCounters, ProcessorShares};
+pub use roots::Roots;

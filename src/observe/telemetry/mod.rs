@@ -1,0 +1,6 @@
+//! Counters of the machine while an engine runs: the host's, a watched process's, the GPUs'.
+//!
+//! Only reading: nothing here judges a value, changes a setting or sends a request. Invariant: what
+//! cannot be read is told as a [`crate::base::event::Absent`] with its reason, never as a failure.
+
+pub mod host;
