@@ -8,8 +8,10 @@
 
 mod sample;
 mod target;
+mod witness;
 mod workload;
 
 pub use sample::{Conditions, Metric, Part, Sample};
 pub use target::{MeasureError, Structure, Target, TargetFacts};
+pub use witness::{Watch, Witness};
 pub use workload::{Sampling, Test, Workload, WorkloadError, shipped};

@@ -4,3 +4,9 @@
 //! cannot be read is told as a [`crate::base::event::Absent`] with its reason, never as a failure.
 
 pub mod host;
+pub mod nvml;
+mod readings;
+mod unread;
+
+pub use readings::Readings;
+pub use unread::Unread;

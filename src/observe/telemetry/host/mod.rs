@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 mod contention;
+pub mod family;
 pub mod machine;
 pub mod process;
 pub mod processors;

@@ -26,6 +26,20 @@ pub fn family(all: &BTreeMap<u32, Stat>, pids: &[u32]) -> BTreeSet<u32> {
     found
 }
 
+/// A process's parent, that one's, and so on; empty when it cannot be seen.
+pub fn ancestors(roots: &Roots, pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut next = process::read_stat(roots, pid);
+    while let Ok(stat) = next {
+        if stat.parent == 0 || found.contains(&stat.parent) {
+            break;
+        }
+        found.push(stat.parent);
+        next = process::read_stat(roots, stat.parent);
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
