@@ -98,6 +98,11 @@ fn the_report_tells_splits_with_causes_copies_and_times_that_add_up() {
         assert_eq!(split["nodes"].as_u64().unwrap(), nodes.len() as u64);
         assert!(nodes.iter().all(|n| !n["cause"].as_str().unwrap().is_empty()));
     }
+    let stalls = report["stalls"].as_array().unwrap();
+    let stall = stalls.iter().find(|s| s["phase"] == "decode" && s["device"] == "Virtual0");
+    let on = stall.unwrap()["on"].as_array().unwrap();
+    assert!(on.iter().any(|c| c["on"] == "device" && c["device"] == "CPU"), "{on:?}");
+    assert!(on.iter().any(|c| c["on"] == "copy" && c["tensor"].is_string()), "{on:?}");
     let timings = &report["timings"]["decode"];
     let parts = timings["parts"].as_object().unwrap();
     let sum: u64 = parts.values().map(|v| v.as_u64().unwrap()).sum();

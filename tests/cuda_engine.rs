@@ -588,6 +588,18 @@ fn the_program_uses_every_gpu_by_itself() {
     let names: Vec<&str> = devices.iter().map(|d| d["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["CUDA0", "CUDA1", "CPU"]);
     assert!(report["timings"]["load"]["kernels_ns"].as_u64().unwrap() > 0);
+    // Layers lie on both, so each of them waits while the other computes.
+    for (device, other) in [("CUDA0", "CUDA1"), ("CUDA1", "CUDA0")] {
+        let stalls = report["stalls"].as_array().unwrap();
+        let stall = stalls.iter().find(|s| s["device"] == device && s["phase"] == "decode");
+        let stall = stall.unwrap_or_else(|| panic!("{device} is not told: {stalls:?}"));
+        let on = stall["on"].as_array().unwrap();
+        assert!(on.iter().any(|c| c["on"] == "device" && c["device"] == other), "{on:?}");
+        assert!(on.iter().any(|c| c["on"] == "host"), "{on:?}");
+        let ns = |v: &serde_json::Value| v.as_u64().unwrap();
+        let told: u64 = on.iter().map(|c| ns(&c["ns"])).sum();
+        assert_eq!(ns(&stall["compute_ns"]) + told, ns(&stall["total_ns"]));
+    }
 }
 
 #[test]

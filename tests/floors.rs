@@ -22,7 +22,7 @@ const STRANGERS: [(&str, &str); 1] = [("observe", "engine")];
 const UNORDERED: [&str; 1] = ["base"];
 
 /// The longest file, in lines. Lower it when the longest one shrinks; never raise it.
-const LINES_MAX: usize = 700;
+const LINES_MAX: usize = 600;
 
 struct Source {
     path: PathBuf,

@@ -13,6 +13,7 @@ use crate::base::sink::Sink;
 
 use super::cuts::Cut;
 use super::document::{LoadTimings, Phase, PhaseParts};
+use super::stalls::Stalls;
 
 /// Spans that wait for their ubatch, at most; more than any graph makes.
 const PENDING_MAX: usize = 1 << 18;
@@ -81,6 +82,7 @@ pub(super) struct Sums {
     pub(super) first: FirstToken,
     pub(super) phases: BTreeMap<Phase, PhaseSums>,
     pub(super) per_node: bool,
+    pub(super) stalls: Stalls,
     /// Index into `cuts` by plan id.
     cut_of_plan: BTreeMap<u32, usize>,
     pending: Vec<Span>,
@@ -199,8 +201,12 @@ impl Sums {
         // What the host reads at the end is its time for logits.
         let of_splits = spans.iter().filter(|s| !matches!(s.kind, SpanKind::Output { .. }));
         let last_ns = of_splits.map(|s| s.end_ns).max();
-        let cut = self.cut_of_plan.get(&plan).and_then(|&at| self.cuts.get_mut(at));
+        let number = self.cut_of_plan.get(&plan).copied().unwrap_or(usize::MAX);
+        let cut = self.cuts.get_mut(number);
         let splits = cut.map(|c| c.add(phase, span, &spans)).unwrap_or_default();
+        if let Some(cut) = self.cuts.get(number) {
+            self.stalls.add(phase, (number, cut), span, &spans, &self.devices);
+        }
         let sums = self.phases.entry(phase).or_default();
         sums.tokens += u64::from(span.tokens);
         sums.capacity += u64::from(capacity);

@@ -68,6 +68,11 @@ impl Cut {
         Self { fact, phases: BTreeMap::new() }
     }
 
+    /// The plan that stands for all that cut this way.
+    pub(super) fn fact(&self) -> &PlanFact {
+        &self.fact
+    }
+
     /// Whether a plan cuts the same way.
     pub(super) fn is_like(&self, other: &PlanFact) -> bool {
         let alike = |(a, b): (&SplitFact, &SplitFact)| {

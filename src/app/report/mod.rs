@@ -16,6 +16,8 @@ pub mod log;
 mod markdown;
 mod process;
 mod sections;
+mod stalled;
+mod stalls;
 mod table;
 mod text;
 mod timing;

@@ -4,6 +4,7 @@ use crate::base::units::{Bytes, BytesPerSecond, Nanos};
 
 use super::document::{LayerPlacement, MemoryFacts, Phase, PhaseTimings, Report, SplitReport};
 use super::headline::label;
+use super::stalled::stalled;
 use super::table::Table;
 
 /// Splits that a table shows; of more, those that took longest.
@@ -33,7 +34,7 @@ fn plural(n: u64, what: &str) -> String {
     if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
 }
 
-fn percent(part: f64, of: f64) -> String {
+pub(super) fn percent(part: f64, of: f64) -> String {
     if of > 0.0 { format!("{:.1} %", 100.0 * part / of) } else { "-".to_string() }
 }
 
@@ -90,6 +91,7 @@ fn token_time(report: &Report) -> Section {
             report.facts.context.n_ubatch
         ));
     }
+    notes.extend(stalled(&report.stalls));
     if report.timings.per_node {
         notes.push("nodes were timed one by one, which slows every split down".to_string());
     }

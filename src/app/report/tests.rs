@@ -364,3 +364,58 @@ fn text_says_everything_without_colour() {
 fn markdown_is_fit_for_an_issue() {
     insta::assert_snapshot!("markdown", markdown(&report()));
 }
+
+#[test]
+fn stalls_and_computing_add_up_to_the_time_of_a_phase() {
+    let report = build(&accumulate(session()), facts(), Totals::default());
+    let decode = |device: &str| {
+        let mut of = report.stalls.iter();
+        of.find(|s| s.phase == Phase::Decode && s.device == device).unwrap()
+    };
+    let gpu = decode("Virtual0");
+    let told: Vec<(StallKind, Option<&str>, Option<&str>, u64)> = gpu
+        .on
+        .iter()
+        .map(|c| (c.on, c.device.as_deref(), c.tensor.as_deref(), c.ns / 3000))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (StallKind::Device, Some("CPU"), None, 31),
+            (StallKind::Host, None, None, 23),
+            (StallKind::Copy, Some("CPU"), Some("inp_embd"), 10),
+            (StallKind::Read, Some("Virtual0"), Some("result_output"), 3),
+            (StallKind::Wait, None, None, 2),
+        ]
+    );
+    assert_eq!(gpu.on[4].sync, Some(SyncKind::BlockingCopy));
+    assert_eq!(gpu.compute_ns, 150_000);
+    for stall in &report.stalls {
+        let on: u64 = stall.on.iter().map(|c| c.ns).sum();
+        assert_eq!((stall.stall_ns, stall.compute_ns), (on, stall.total_ns - on));
+        assert_eq!(stall.stall_share, on as f64 / stall.total_ns as f64);
+    }
+    assert_eq!(report.stalls.len(), 4, "both devices, both phases");
+}
+
+#[test]
+fn devices_that_compute_at_once_do_not_wait_for_each_other_then() {
+    let events: Vec<Event> = session()
+        .into_iter()
+        .map(|event| match event {
+            // The device's split begins 20 µs earlier, while the CPU's still runs.
+            Event::Span(mut s) if matches!(s.kind, SpanKind::Compute { split: 1, .. }) => {
+                s.start_ns -= 20_000;
+                Event::Span(s)
+            }
+            other => other,
+        })
+        .collect();
+    let report = build(&accumulate(events), facts(), Totals::default());
+    let stall = report.stalls.iter().find(|s| s.phase == Phase::Decode && s.device == "Virtual0");
+    let stall = stall.unwrap();
+    let on = |kind| stall.on.iter().filter(|c| c.on == kind).map(|c| c.ns / 3000).sum::<u64>();
+    assert_eq!(stall.compute_ns / 3000, 70);
+    // Of the CPU's 30 µs, 8 fall into the device's own; the copy lies in them altogether.
+    assert_eq!((on(StallKind::Device), on(StallKind::Copy), on(StallKind::Wait)), (23, 0, 0));
+}

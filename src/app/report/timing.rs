@@ -49,6 +49,8 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
             reads.extend(cut.outputs(phase, number as u32, &sums.devices));
         }
     }
+    let total_ns = |p: Phase| sums.phases.get(&p).map_or(0, |sums| sums.total_ns);
+    let stalls = sums.stalls.reports(&sums.cuts, &sums.devices, total_ns);
     Report {
         schema: REPORT_SCHEMA.to_string(),
         source: Source {
@@ -63,6 +65,7 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
         facts,
         splits,
         reads,
+        stalls,
         timings,
         output: totals.output,
     }

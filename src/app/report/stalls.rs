@@ -1,0 +1,243 @@
+//! In which part of the time each device computed, and what it waited for in the rest.
+//!
+//! Within a ubatch a device that does not compute is waiting, for there is always a next split of its
+//! own. Each moment of that goes to the first of these that happens then: a copy into the device,
+//! another device's computing, the wait of its own next split, another device's copies and waits, the
+//! host's reading of results. What is left is the host's: building graphs, writing inputs, choosing
+//! tokens, text. Invariant: computing and all causes add up to the time of the phase.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::base::event::{DeviceFact, DeviceIndex, Span, SpanKind, SyncKind};
+
+use super::cuts::{Cut, device_name};
+use super::document::{Phase, StallCause, StallKind, StallReport};
+
+/// What a device waits for, by numbers that names follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum On {
+    Copy { cut: usize, split: u16, input: u16 },
+    Device(DeviceIndex),
+    Wait(SyncOrder),
+    Read { cut: usize, output: u16 },
+}
+
+/// A kind of synchronisation that has an order, by its place in the list below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SyncOrder(usize);
+
+const SYNCS: [SyncKind; 5] = [
+    SyncKind::None,
+    SyncKind::UserInput,
+    SyncKind::Event,
+    SyncKind::MoeIds,
+    SyncKind::BlockingCopy,
+];
+
+/// Sums of one device in one phase.
+#[derive(Clone, Debug, Default)]
+struct DeviceSums {
+    compute_ns: u64,
+    on: BTreeMap<On, u64>,
+}
+
+/// Sums of all devices.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stalls {
+    sums: BTreeMap<(Phase, DeviceIndex), DeviceSums>,
+}
+
+impl Stalls {
+    /// Adds a ubatch that ran by the cut with number `number`.
+    pub(super) fn add(
+        &mut self,
+        phase: Phase,
+        (number, cut): (usize, &Cut),
+        ubatch: &Span,
+        spans: &[Span],
+        devices: &[DeviceFact],
+    ) {
+        for device in devices {
+            let sums = self.sums.entry((phase, device.index)).or_default();
+            let mut free = Free::new(ubatch.start_ns, ubatch.end_ns);
+            for rank in 0..RANKS {
+                for span in spans {
+                    let Some((of, what)) = classify(span, device.index, number, cut) else {
+                        continue;
+                    };
+                    if of != rank {
+                        continue;
+                    }
+                    let ns = free.claim(span.start_ns, span.end_ns);
+                    match what {
+                        None => sums.compute_ns += ns,
+                        Some(on) if ns > 0 => *sums.on.entry(on).or_default() += ns,
+                        Some(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every device that computed in a phase; `total_ns` tells how long phases took.
+    pub(super) fn reports(
+        &self,
+        cuts: &[Cut],
+        devices: &[DeviceFact],
+        total_ns: impl Fn(Phase) -> u64,
+    ) -> Vec<StallReport> {
+        let computed = self.sums.iter().filter(|(_, s)| s.compute_ns > 0);
+        computed
+            .map(|(&(phase, device), sums)| {
+                report(phase, device, sums, cuts, devices, total_ns(phase))
+            })
+            .collect()
+    }
+}
+
+/// How many ranks [`classify`] knows.
+const RANKS: u8 = 6;
+
+/// What a span means to a device: its rank, lowest first, and what is waited for; `None` inside is
+/// the device's own computing, and `None` outside means nothing.
+fn classify(
+    span: &Span,
+    device: DeviceIndex,
+    number: usize,
+    cut: &Cut,
+) -> Option<(u8, Option<On>)> {
+    let of = |split: u16| cut.fact().splits.get(split as usize).map(|s| s.device);
+    Some(match span.kind {
+        SpanKind::Compute { split, .. } if of(split)? == device => (0, None),
+        SpanKind::Copy { split, input, to, .. } if to == device => {
+            (1, Some(On::Copy { cut: number, split, input }))
+        }
+        SpanKind::Compute { split, .. } => (2, Some(On::Device(of(split)?))),
+        SpanKind::Wait { split, sync, .. } if of(split)? == device => {
+            let at = SYNCS.iter().position(|s| *s == sync).unwrap_or(0);
+            (3, Some(On::Wait(SyncOrder(at))))
+        }
+        SpanKind::Copy { to, .. } => (4, Some(On::Device(to))),
+        SpanKind::Wait { split, .. } => (4, Some(On::Device(of(split)?))),
+        SpanKind::Output { output, .. } => (5, Some(On::Read { cut: number, output })),
+        _ => return None,
+    })
+}
+
+/// The moments of a ubatch that nothing has claimed yet, in order and apart from each other.
+struct Free(Vec<(u64, u64)>);
+
+impl Free {
+    fn new(start_ns: u64, end_ns: u64) -> Self {
+        Self(vec![(start_ns, end_ns.max(start_ns))])
+    }
+
+    /// Takes what is free of an interval, and says how much that was.
+    fn claim(&mut self, start_ns: u64, end_ns: u64) -> u64 {
+        let first = self.0.partition_point(|f| f.1 <= start_ns);
+        let last = self.0.partition_point(|f| f.0 < end_ns);
+        if start_ns >= end_ns || first >= last {
+            return 0;
+        }
+        let (before, after) = (self.0[first].0, self.0[last - 1].1);
+        let taken = self.0[first..last].iter().map(|f| f.1.min(end_ns) - f.0.max(start_ns)).sum();
+        let rest = [(before, start_ns), (end_ns, after)];
+        self.0.splice(first..last, rest.into_iter().filter(|f| f.0 < f.1));
+        taken
+    }
+}
+
+fn report(
+    phase: Phase,
+    device: DeviceIndex,
+    sums: &DeviceSums,
+    cuts: &[Cut],
+    devices: &[DeviceFact],
+    total_ns: u64,
+) -> StallReport {
+    let share = |ns: u64| if total_ns == 0 { 0.0 } else { ns as f64 / total_ns as f64 };
+    let mut on: Vec<StallCause> = Vec::new();
+    for (&what, &ns) in &sums.on {
+        let cause = cause(what, cuts, devices);
+        let same = |c: &&mut StallCause| {
+            (c.on, &c.device, &c.tensor, c.sync)
+                == (cause.on, &cause.device, &cause.tensor, cause.sync)
+        };
+        match on.iter_mut().find(same) {
+            Some(known) => known.ns += ns,
+            None => on.push(StallCause { ns, ..cause }),
+        }
+    }
+    let told: u64 = sums.compute_ns + on.iter().map(|c| c.ns).sum::<u64>();
+    let host_ns = total_ns.saturating_sub(told);
+    if host_ns > 0 {
+        on.push(StallCause { ns: host_ns, ..StallCause::of(StallKind::Host) });
+    }
+    for cause in &mut on {
+        cause.share = share(cause.ns);
+    }
+    on.sort_by_key(|c| Reverse(c.ns));
+    let stall_ns = total_ns.saturating_sub(sums.compute_ns);
+    StallReport {
+        phase,
+        device: device_name(devices, device),
+        is_virtual: devices.iter().any(|d| d.index == device && d.is_virtual),
+        total_ns,
+        compute_ns: sums.compute_ns,
+        stall_ns,
+        stall_share: share(stall_ns),
+        on,
+    }
+}
+
+/// A cause with names; its time comes later.
+fn cause(on: On, cuts: &[Cut], devices: &[DeviceFact]) -> StallCause {
+    let name = |index| Some(device_name(devices, index));
+    match on {
+        On::Copy { cut, split, input } => {
+            let splits = cuts.get(cut).map(|c| &c.fact().splits);
+            let input = splits
+                .and_then(|s| s.get(split as usize))
+                .and_then(|s| s.inputs.get(input as usize));
+            StallCause {
+                device: input.and_then(|i| name(i.from)),
+                tensor: input.map(|i| i.tensor.clone()),
+                ..StallCause::of(StallKind::Copy)
+            }
+        }
+        On::Device(index) => {
+            StallCause { device: name(index), ..StallCause::of(StallKind::Device) }
+        }
+        On::Wait(SyncOrder(at)) => {
+            StallCause { sync: SYNCS.get(at).copied(), ..StallCause::of(StallKind::Wait) }
+        }
+        On::Read { cut, output } => {
+            let outputs = cuts.get(cut).map(|c| &c.fact().outputs);
+            let output = outputs.and_then(|o| o.get(output as usize));
+            StallCause {
+                device: output.and_then(|o| name(o.from)),
+                tensor: output.map(|o| o.tensor.clone()),
+                ..StallCause::of(StallKind::Read)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_claimed_once() {
+        let mut free = Free::new(0, 100);
+        assert_eq!(free.claim(10, 20), 10);
+        assert_eq!(free.claim(15, 25), 5);
+        assert_eq!(free.claim(0, 100), 85);
+        assert_eq!(free.claim(0, 100), 0);
+        let mut free = Free::new(50, 60);
+        assert_eq!((free.claim(0, 50), free.claim(60, 90), free.claim(58, 58)), (0, 0, 0));
+        assert_eq!((free.claim(52, 54), free.claim(56, 58), free.claim(0, 57)), (2, 2, 4));
+        assert_eq!(free.0, [(58, 60)]);
+    }
+}
