@@ -8,14 +8,16 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use gpuwhy::advise::measure::Witness;
 use gpuwhy::base::clock::now_ns;
 use gpuwhy::base::counter::{Counter, Source, Subject};
 use gpuwhy::base::event::{Absent, AbsentReason, Event};
+use gpuwhy::base::sink::{MemorySink, Sink};
 use gpuwhy::observe::telemetry::host::Roots;
 use gpuwhy::observe::telemetry::nvml::{Library, Reader, XidWatch, throttle};
-use gpuwhy::observe::telemetry::{Readings, Unread};
+use gpuwhy::observe::telemetry::{Readings, Sampler, SamplerOptions, Unread};
 
 use support::Emulator;
 
@@ -81,15 +83,18 @@ struct Seen(Vec<Event>);
 impl Seen {
     /// The last value of a counter.
     fn value(&self, subject: Subject, counter: Counter) -> Option<f64> {
-        let values = self.0.iter().filter_map(|e| match e {
+        let mut values = self.0.iter().rev().filter_map(|e| match e {
             Event::Sample(s) if s.subject == subject && s.counter == counter => Some(s.value),
             _ => None,
         });
-        values.last()
+        values.next()
     }
 
     fn absent(&self) -> Vec<&Absent> {
-        let absent = |e| if let &Event::Absent(ref a) = e { Some(a) } else { None };
+        let absent = |e| match e {
+            Event::Absent(absent) => Some(absent),
+            _ => None,
+        };
         self.0.iter().filter_map(absent).collect()
     }
 }
@@ -192,7 +197,7 @@ fn the_drivers_own_samples_are_denser_than_asking() {
     };
     let first = shares(&eyes.look());
     assert_eq!((first.len(), first[0].1), (1, 0.4));
-    std::thread::sleep(std::time::Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(400));
     let next = shares(&eyes.look_after(400_000_000));
     assert!(next.len() >= 2 && next.windows(2).all(|w| w[0].0 < w[1].0), "{next:?}");
     assert!(next[0].0 > first[0].0, "{first:?} {next:?}");
@@ -336,10 +341,57 @@ fn a_witness_tells_what_went_on_on_the_targets_gpu() {
     fs::write(proc.join(format!("{me}/status")), "Cpus_allowed_list:\t0\n").unwrap();
     let witness = Witness::of(roots, Some(open(&emulator)));
     let watch = witness.begin(&[]);
-    std::thread::sleep(std::time::Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(400));
     let conditions = watch.end();
     let told = "python3 (process 4242) on GPU 0 with 1.00 GiB";
     assert_eq!(conditions.foreign_gpu_processes, [told]);
     let [text] = &conditions.throttled[..] else { panic!("{conditions:?}") };
     assert!(text.starts_with("GPU 0: temperature limit, in "), "{text}");
+}
+
+#[test]
+fn the_sampler_shows_what_happens_within_two_readings() {
+    let calm = "gpu 0 memory 100 10\ngpu 0 throttle 0x1\n";
+    let Some(emulator) = Emulator::new(calm) else { return };
+    let sink = Arc::new(MemorySink::default());
+    let options = SamplerOptions {
+        every: Duration::from_millis(50),
+        sources: vec![Source::Nvml],
+        nvml_library: Some(emulator.library().into()),
+        ..SamplerOptions::default()
+    };
+    let theirs: Arc<dyn Sink> = sink.clone();
+    let sampler = Sampler::start(&options, &theirs);
+    let mut events = Vec::new();
+    // Readings that began after a time, up to the first event of a kind.
+    let mut readings_until = |from_ns: u64, wanted: &dyn Fn(&Event) -> bool| {
+        let given_up = Instant::now() + Duration::from_secs(20);
+        let at = loop {
+            events.extend(sink.take());
+            match events.iter().position(wanted) {
+                Some(at) => break at,
+                None => assert!(Instant::now() < given_up, "{events:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let reading = |e: &&Event| matches!(e, Event::Sample(s) if s.counter == Counter::ReadingTime && s.at_ns > from_ns);
+        events[..at].iter().filter(reading).count()
+    };
+    let reason = |bits: f64| {
+        move |e: &Event| {
+            matches!(e, Event::Sample(s)
+                if s.counter == Counter::ThrottleReasons && s.value == bits)
+        }
+    };
+    readings_until(0, &reason(1.0));
+    emulator.follow("gpu 0 memory 100 10\ngpu 0 throttle 0x40\ngpu 0 xid 48\n");
+    assert!(readings_until(now_ns(), &reason(64.0)) < 2);
+    readings_until(
+        0,
+        &|e| matches!(e, Event::Sample(s) if s.counter == Counter::Xid && s.value == 48.0),
+    );
+    emulator.follow("gpu 0 lost\n");
+    let lost = |e: &Event| matches!(e, Event::Absent(a) if a.reason == AbsentReason::DeviceLost);
+    assert!(readings_until(now_ns(), &lost) < 2);
+    sampler.stop();
 }

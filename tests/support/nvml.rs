@@ -25,21 +25,22 @@ impl Emulator {
     /// A library that follows `script`; `None` where none can be built.
     pub(crate) fn new(script: &str) -> Option<Self> {
         static PLAIN: OnceLock<Option<PathBuf>> = OnceLock::new();
-        Self::copy_of(PLAIN.get_or_init(|| build("plain", &[])).as_deref()?, script)
+        let library = PLAIN.get_or_init(|| build("plain", &[]));
+        Some(Self::copy_of(library.as_deref()?, script))
     }
 
     /// A library without `nvmlShutdown`.
     pub(crate) fn without_shutdown(script: &str) -> Option<Self> {
         static LESS: OnceLock<Option<PathBuf>> = OnceLock::new();
         let library = LESS.get_or_init(|| build("less", &["-DWITHOUT_SHUTDOWN"]));
-        Self::copy_of(library.as_deref()?, script)
+        Some(Self::copy_of(library.as_deref()?, script))
     }
 
-    fn copy_of(library: &Path, script: &str) -> Option<Self> {
+    fn copy_of(library: &Path, script: &str) -> Self {
         let emulator = Self { folder: tempfile::tempdir().unwrap() };
         fs::copy(library, emulator.library()).unwrap();
         emulator.follow(script);
-        Some(emulator)
+        emulator
     }
 
     /// Where it is.

@@ -6,7 +6,9 @@
 pub mod host;
 pub mod nvml;
 mod readings;
+mod sampler;
 mod unread;
 
 pub use readings::Readings;
+pub use sampler::{Sampler, SamplerOptions};
 pub use unread::Unread;

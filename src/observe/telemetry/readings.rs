@@ -49,8 +49,8 @@ impl Readings {
 
     /// A counter's value at another time than the reading's.
     pub fn sample_at(&mut self, at_ns: u64, subject: Subject, counter: Counter, value: f64) {
-        // What is back may be told absent again later.
-        if !self.absent.is_empty() {
+        // What is back may be told absent again later. What reading costs says nothing of that.
+        if !self.absent.is_empty() && !matches!(subject, Subject::Observer(_)) {
             self.absent.remove(&(Some(subject), Some(counter)));
             self.absent.remove(&(Some(subject), None));
             self.absent.remove(&(None, None));

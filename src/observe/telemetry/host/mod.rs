@@ -10,8 +10,12 @@ pub mod family;
 pub mod machine;
 pub mod process;
 pub mod processors;
+mod reader;
 mod roots;
 pub mod tree;
+mod watched;
 
 pub use contention::{ProcessorCounters, ProcessorShares};
+pub use reader::HostReader;
 pub use roots::Roots;
+pub use watched::ProcessReader;
