@@ -91,11 +91,11 @@ impl Seen {
     }
 
     fn absent(&self) -> Vec<&Absent> {
-        let absent = |e| match e {
+        let absent = self.0.iter().filter_map(|e| match e {
             Event::Absent(absent) => Some(absent),
             _ => None,
-        };
-        self.0.iter().filter_map(absent).collect()
+        });
+        absent.collect()
     }
 }
 
