@@ -25,13 +25,7 @@ fn client_within(url: &str, limits: Limits) -> Client {
 }
 
 fn ask(tokens: u32) -> Ask {
-    Ask {
-        prompt: Prompt::Text("a b c".into()),
-        generate_tokens: tokens,
-        seed: 1,
-        reuse_cache: false,
-        slot: None,
-    }
+    Ask::new(Prompt::Text("a b c".into()), tokens)
 }
 
 /// What a client of each protocol says of a server that answers everything alike.

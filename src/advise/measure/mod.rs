@@ -6,6 +6,7 @@
 //! it was taken. Nothing here judges; that is [`super::regress`]'s. Invariant: no sample is dropped,
 //! whatever it says.
 
+pub mod http;
 mod sample;
 mod target;
 mod witness;

@@ -18,6 +18,15 @@ pub struct Ask {
     pub slot: Option<u32>,
 }
 
+impl Ask {
+    /// To read a prompt without what was kept of earlier ones, and to write that many tokens, at
+    /// least 1, in any slot.
+    pub fn new(prompt: Prompt, generate_tokens: u32) -> Self {
+        let generate_tokens = generate_tokens.max(1);
+        Self { prompt, generate_tokens, seed: 1, reuse_cache: false, slot: None }
+    }
+}
+
 /// What the model reads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
