@@ -125,6 +125,9 @@ counters! {
     CgroupMemory: "cgroup_memory_bytes_used", "bytes", Level;
     /// Processors that a process or thread kept busy.
     CpuUsed: "cpu_used_cpus", "CPUs", Level;
+    /// Time for which a process's threads could have run but had no processor; of threads that have
+    /// ended nothing is left, so it may fall.
+    RunQueueWait: "run_queue_wait_ns", "ns", Total;
     /// Times that a process's threads waited of themselves.
     VoluntarySwitches: "voluntary_switches", "switches", Total;
     /// Times that they were made to.

@@ -193,7 +193,7 @@ fn host(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
 }
 
 fn process(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
-    let mut reader = ProcessReader::new(options.roots.clone());
+    let mut reader = ProcessReader::new(options.roots.clone(), slow_every(options.every));
     shared.beat(Source::Process, options.every, sink, |shared, to| {
         let pids = shared.lock_pids().clone();
         reader.watch(&pids);

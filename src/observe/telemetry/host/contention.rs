@@ -46,13 +46,8 @@ impl ProcessorCounters {
             own: own.ticks,
             ..Self::default()
         };
-        for id in roots.numbers("proc/self/task").ok()? {
-            // A thread may end meanwhile.
-            let status = roots.text(&format!("proc/self/task/{id}/status")).unwrap_or_default();
-            let (voluntary, involuntary) = process::switches(&status).unwrap_or_default();
-            counters.voluntary += voluntary;
-            counters.involuntary += involuntary;
-        }
+        (counters.voluntary, counters.involuntary) =
+            process::read_switches(&roots, std::process::id()).ok()?;
         Some(counters)
     }
 

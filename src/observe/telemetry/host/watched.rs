@@ -18,7 +18,7 @@ struct Before {
     at_ns: u64,
     started_ticks: u64,
     ticks: u64,
-    /// Ticks by thread.
+    /// Nanoseconds that each thread ran.
     threads: BTreeMap<u32, u64>,
 }
 
@@ -28,12 +28,15 @@ pub struct ProcessReader {
     roots: Roots,
     pids: Vec<u32>,
     before: BTreeMap<u32, Before>,
+    readings: u64,
+    slow_every: u64,
 }
 
 impl ProcessReader {
-    /// A reader of no process yet.
-    pub fn new(roots: Roots) -> Self {
-        Self { roots, pids: Vec::new(), before: BTreeMap::new() }
+    /// A reader of no process yet, which reads what is dear at every `slow_every`th reading.
+    pub fn new(roots: Roots, slow_every: u64) -> Self {
+        let slow_every = slow_every.max(1);
+        Self { roots, pids: Vec::new(), before: BTreeMap::new(), readings: 0, slow_every }
     }
 
     /// From now on these processes count.
@@ -46,13 +49,20 @@ impl ProcessReader {
 
     /// Reads everything into `to`.
     pub fn read(&mut self, to: &mut Readings) {
+        let slow = self.readings.is_multiple_of(self.slow_every);
+        self.readings += 1;
         for pid in self.pids.clone() {
             let subject = Subject::Process(pid);
             if !to.wants(Some(subject), None) {
                 continue;
             }
             match process::read(&self.roots, pid) {
-                Ok(process) => self.process(pid, process, to),
+                Ok(process) => {
+                    self.process(pid, process, to);
+                    if slow {
+                        self.switches(pid, to);
+                    }
+                }
                 Err(error) => {
                     self.end(pid, to);
                     to.absent(Some(subject), None, gone(pid, &error));
@@ -83,28 +93,28 @@ impl ProcessReader {
         totals(subject, &now, to);
         let before = self.before.remove(&pid);
         let elapsed_ns = before.as_ref().map_or(0, |b| to.at_ns().saturating_sub(b.at_ns));
-        let cpus = |ticks: u64| {
-            let cpu_s = ticks as f64 / TICKS_PER_S as f64;
-            (elapsed_ns > 0).then(|| cpu_s / (elapsed_ns as f64 / 1e9))
-        };
+        let cpus = |ns: u64| (elapsed_ns > 0).then(|| ns as f64 / elapsed_ns as f64);
         if let Some(before) = &before
-            && let Some(used) = cpus(now.stat.ticks.saturating_sub(before.ticks))
+            && let Some(used) = cpus(now.stat.ticks.saturating_sub(before.ticks) * TICK_NS)
         {
             to.sample(subject, Counter::CpuUsed, used);
         }
+        let wait_ns: u64 = now.threads.iter().map(|t| t.wait_ns).sum();
+        to.sample(subject, Counter::RunQueueWait, wait_ns as f64);
         let mut threads = BTreeMap::new();
         for thread in now.threads {
             let subject = Subject::Thread(thread.id);
             if !to.knows(subject) {
                 let owner = vec![("process".to_string(), pid.to_string())];
-                to.describe(subject, thread.name, owner);
+                let name = process::thread_name(&self.roots, pid, thread.id);
+                to.describe(subject, name.unwrap_or_default(), owner);
             }
-            let ticks_before = before.as_ref().and_then(|b| b.threads.get(&thread.id));
-            let used = ticks_before.and_then(|b| cpus(thread.ticks.saturating_sub(*b)));
+            let ns_before = before.as_ref().and_then(|b| b.threads.get(&thread.id));
+            let used = ns_before.and_then(|b| cpus(thread.run_ns.saturating_sub(*b)));
             if let Some(used) = used {
                 to.sample(subject, Counter::CpuUsed, used);
             }
-            threads.insert(thread.id, thread.ticks);
+            threads.insert(thread.id, thread.run_ns);
         }
         let ended: BTreeSet<u32> = before.iter().flat_map(|b| b.threads.keys()).copied().collect();
         for thread in ended.iter().filter(|t| !threads.contains_key(t)) {
@@ -114,14 +124,24 @@ impl ProcessReader {
         let before = Before { at_ns, started_ticks, ticks: now.stat.ticks, threads };
         self.before.insert(pid, before);
     }
+
+    fn switches(&self, pid: u32, to: &mut Readings) {
+        // One that has ended in between is told at the next reading.
+        if let Ok((voluntary, involuntary)) = process::read_switches(&self.roots, pid) {
+            let subject = Subject::Process(pid);
+            to.sample(subject, Counter::VoluntarySwitches, voluntary as f64);
+            to.sample(subject, Counter::InvoluntarySwitches, involuntary as f64);
+        }
+    }
 }
+
+/// Nanoseconds of a tick.
+const TICK_NS: u64 = 1_000_000_000 / TICKS_PER_S;
 
 fn totals(subject: Subject, now: &Process, to: &mut Readings) {
     to.sample(subject, Counter::Threads, f64::from(now.stat.threads));
     to.sample(subject, Counter::MajorFaults, now.stat.major_faults as f64);
     to.sample(subject, Counter::MinorFaults, now.stat.minor_faults as f64);
-    to.sample(subject, Counter::VoluntarySwitches, now.voluntary_switches as f64);
-    to.sample(subject, Counter::InvoluntarySwitches, now.involuntary_switches as f64);
     if let Some(bytes) = now.resident_bytes {
         to.sample(subject, Counter::Resident, bytes as f64);
     }
@@ -180,7 +200,7 @@ mod tests {
     #[test]
     fn a_process_is_followed_until_it_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let mut reader = ProcessReader::new(Roots::under(folder.path()));
+        let mut reader = ProcessReader::new(Roots::under(folder.path()), 4);
         let mut readings = Readings::new(Source::Process);
         reader.watch(&[5]);
         write(folder.path(), 100, 9);
