@@ -70,7 +70,7 @@ fn agrees(splits: Option<usize>, change: impl Fn(&mut RuntimeOptions)) {
         let reference = run(&mut engine(&case, |_| {}), &case, case.n_prompt);
         let mut engine = engine(&case, &change);
         if let Some(splits) = splits {
-            assert_eq!(engine.plan_summary().splits_decode, splits, "{}", case.name);
+            assert_eq!(engine.setup().summary.splits_decode, splits, "{}", case.name);
         }
         let e = error(&run(&mut engine, &case, case.n_prompt), &reference, case.n_vocab);
         println!("{}: {e:.1e}", case.name);
@@ -124,13 +124,13 @@ fn rows_are_gathered_on_the_main_device_through_the_host_where_there_is_no_other
         let warnings = keep.warnings();
         assert!(warnings.iter().any(|w| w.contains("cannot reach each other's memory")));
         // The other device has nothing but its rows, and sends their products.
-        let budget = &engine.budget().devices;
+        let budget = &engine.setup().budget.devices;
         assert_eq!(budget[0].kv_bytes, 0);
         assert!(budget[0].weight_bytes > 0);
         let total: u64 = budget[..2].iter().map(|d| d.weight_bytes).sum();
         let one_device = {
             let one = support::parity::engine(&case, on("CUDA0", 999));
-            one.budget().devices[0].weight_bytes
+            one.setup().budget.devices[0].weight_bytes
         };
         assert_eq!(total, one_device, "every row is on one device");
         let plan = keep.plans().into_iter().find(|p| p.n_tokens == 1).unwrap();
@@ -413,9 +413,9 @@ fn auto_offloads_what_fits_and_says_what_did_not() {
             o.devices = vec![DeviceSpec::Auto];
             o.op_offload = false;
         });
-        let layers = engine.fit().gpu_layers;
+        let layers = engine.setup().fit.gpu_layers;
         assert!(layers > 0 && layers < 5, "{layers}");
-        let limit = engine.fit().limit.clone().unwrap();
+        let limit = engine.setup().fit.limit.clone().unwrap();
         assert!(limit.contains(&format!("-ngl {} does not fit", layers + 1)), "{limit}");
         run(&mut engine, &case, case.n_prompt);
     });
@@ -427,8 +427,8 @@ fn auto_leaves_a_device_idle_that_is_too_small_for_anything() {
     emulated("auto_leaves_a_device_idle_that_is_too_small_for_anything", &settings, || {
         let case = one_case();
         let mut engine = engine(&case, |o| o.devices = vec![DeviceSpec::Auto]);
-        assert_eq!((engine.fit().gpu_layers, engine.options().op_offload), (0, false));
-        let limit = engine.fit().limit.clone().unwrap();
+        assert_eq!((engine.setup().fit.gpu_layers, engine.options().op_offload), (0, false));
+        let limit = engine.setup().fit.limit.clone().unwrap();
         assert!(limit.contains("op offload does not fit: CUDA0: the model"), "{limit}");
         let logits = run(&mut engine, &case, case.n_prompt);
         assert!(error(&logits, &case.logits, case.n_vocab) < TOLERANCE);
@@ -444,8 +444,8 @@ fn auto_tries_fewer_layers_when_memory_is_short_after_all() {
         let sink: Arc<dyn Sink> = keep.clone();
         let mut engine = engine_with(&case, &sink, |o| o.devices = vec![DeviceSpec::Auto]);
         let all = engine.model().hparams().n_layer + 1;
-        assert_eq!(engine.fit().gpu_layers, all - 1);
-        let limit = engine.fit().limit.clone().unwrap();
+        assert_eq!(engine.setup().fit.gpu_layers, all - 1);
+        let limit = engine.setup().fit.limit.clone().unwrap();
         assert!(limit.contains("did not fit after all"), "{limit}");
         assert!(keep.warnings().iter().any(|w| w.contains("trying fewer layers")));
         run(&mut engine, &case, case.n_prompt);
@@ -479,14 +479,14 @@ fn what_auto_finds_to_fit_does_fit_however_tight() {
             let engine = Engine::load(Arc::clone(&gguf), options, &sink, &mut |_| {}).unwrap();
             // A second try would be told as a warning.
             assert_eq!(keep.warnings(), [] as [&str; 0], "{} bytes", capacities[i]);
-            let (need, device) = (&engine.budget().devices[0], &engine.devices()[0]);
+            let (need, device) = (&engine.setup().budget.devices[0], &engine.devices()[0]);
             let memory = device.memory();
             let held = memory.total_bytes - memory.free_bytes;
             let predicted = need.weight_bytes + need.kv_bytes + need.compute_bytes;
             without += usize::from(need.scratch_bytes == 0);
             let most = predicted + need.scratch_bytes + 64 * 100;
             assert!(held >= predicted + need.scratch_bytes && held <= most, "{held}, {need:?}");
-            fitted.push(engine.fit().gpu_layers);
+            fitted.push(engine.setup().fit.gpu_layers);
         }
         assert!(fitted.is_sorted() && fitted[0] < 2 && fitted[13] == 7, "{fitted:?}");
         // The output alone needs none for one token.
@@ -563,7 +563,7 @@ fn a_gpu_that_was_asked_for_and_is_not_there_is_an_error() {
         let sink: Arc<dyn Sink> = keep.clone();
         let engine = engine_with(&case, &sink, |o| o.devices = vec![DeviceSpec::Auto]);
         assert_eq!(engine.devices().len(), 1);
-        assert!(engine.gpus().starts_with("none: the NVIDIA driver cannot be used"));
+        assert!(engine.setup().gpus.starts_with("none: the NVIDIA driver cannot be used"));
         assert!(keep.warnings().iter().any(|w| w.contains("computing without a GPU")));
     });
 }

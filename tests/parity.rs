@@ -73,7 +73,7 @@ fn cut_over_devices_it_gives_the_same() {
         {
             let mut engine = engine(&case, devices(list));
             if let Some(expected) = splits {
-                assert_eq!(engine.plan_summary().splits_decode, expected, "{}", case.name);
+                assert_eq!(engine.setup().summary.splits_decode, expected, "{}", case.name);
             }
             let e = error(&run(&mut engine, &case, case.n_prompt), &case.logits, case.n_vocab);
             assert!(e < TOLERANCE, "{} on {list}: {e}", case.name);

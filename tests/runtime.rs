@@ -136,7 +136,7 @@ fn rows_on_several_devices_give_the_same_text() {
             assert_eq!(one.0.tokens, other.0.tokens);
         }
         // What was predicted is what the devices hold.
-        for (device, need) in engine.devices().iter().zip(&engine.budget().devices).take(3) {
+        for (device, need) in engine.devices().iter().zip(&engine.setup().budget.devices).take(3) {
             let memory = device.memory();
             let held = memory.total_bytes - memory.free_bytes;
             let needed = need.weight_bytes + need.kv_bytes + need.compute_bytes;
@@ -253,7 +253,7 @@ fn every_kv_type_generates_sensible_text() {
 #[test]
 fn the_budget_is_what_the_devices_then_hold() {
     let engine = load(on("virtual:64MiB", GpuLayers::Count(4)));
-    let (device, need) = (&engine.devices()[0], &engine.budget().devices[0]);
+    let (device, need) = (&engine.devices()[0], &engine.setup().budget.devices[0]);
     let memory = device.memory();
     let held = memory.total_bytes - memory.free_bytes;
     let needed = need.weight_bytes + need.kv_bytes + need.compute_bytes;
@@ -265,9 +265,9 @@ fn the_budget_is_what_the_devices_then_hold() {
 #[test]
 fn auto_takes_what_fits_and_says_what_stopped_it() {
     let all = load(on("virtual:64MiB", GpuLayers::Auto));
-    assert_eq!((all.fit().gpu_layers, &all.fit().limit), (7, &None));
+    assert_eq!((all.setup().fit.gpu_layers, &all.setup().fit.limit), (7, &None));
     let some = load(on("virtual:6MiB", GpuLayers::Auto));
-    let fit = some.fit();
+    let fit = some.setup().fit;
     assert!((1..7).contains(&fit.gpu_layers), "{fit:?}");
     let limit = fit.limit.as_ref().unwrap();
     assert!(limit.contains("Virtual0") && limit.contains("short"), "{limit}");

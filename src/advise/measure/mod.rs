@@ -7,11 +7,14 @@
 //! whatever it says.
 
 pub mod http;
+mod own;
+mod report;
 mod sample;
 mod target;
 mod witness;
 mod workload;
 
+pub use own::OwnTarget;
 pub use sample::{Conditions, Metric, Part, Sample};
 pub use target::{MeasureError, Structure, Target, TargetFacts};
 pub use witness::{Watch, Witness};

@@ -252,6 +252,13 @@ impl RuntimeArgs {
         self.ctx_size
     }
 
+    /// The engine's settings with a context of `n_ctx` tokens, unless `-c` was typed.
+    pub(super) fn options_with_context(&self, n_ctx: usize) -> Result<RuntimeOptions, Failure> {
+        let mut options = self.options(n_ctx)?;
+        options.n_ctx = self.ctx_size.unwrap_or(n_ctx);
+        Ok(options)
+    }
+
     /// The engine's settings for a model that was trained with `n_ctx_train` tokens.
     pub(super) fn options(&self, n_ctx_train: usize) -> Result<RuntimeOptions, Failure> {
         let by_default = n_ctx_train.min(N_CTX_DEFAULT).saturating_mul(self.parallel);

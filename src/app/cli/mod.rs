@@ -18,6 +18,7 @@ mod output;
 mod perplexity;
 mod progress;
 mod run;
+mod sample;
 #[cfg(test)]
 mod schemas;
 mod selftest;
@@ -55,6 +56,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Measure prompt and generation speed, with llama-bench's tests and names
     Bench(Box<bench::BenchArgs>),
+    /// Run a test of random tokens once, and report it as `run` does: one sample of `check`
+    Sample(Box<sample::SampleArgs>),
     /// Look at, make and list models
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -83,6 +86,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
     let result = match cli.command {
         Command::Run(args) => run::run(&args).map(done),
         Command::Bench(args) => bench::run(&args).map(done),
+        Command::Sample(args) => sample::run(&args).map(done),
         Command::Model(command) => model::run(&command).map(done),
         Command::Perplexity(args) => perplexity::run(&args).map(done),
         Command::Logs(args) => logs::run(&args),

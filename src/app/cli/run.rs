@@ -101,7 +101,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let rss_before_bytes = rss_bytes();
     let mut engine = load(args, &gguf, &sink)?;
     if tracing::enabled!(tracing::Level::INFO) {
-        log(&report::load_lines(&engine_facts(&engine, None)));
+        log(&report::load_lines(&engine_facts(engine.setup(), None)));
     }
     let tokenizer = Arc::clone(engine.tokenizer());
     let requests = requests(args, &engine, &tokenizer, &prompts, sink.as_ref())?;
@@ -111,7 +111,7 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     texts.end();
     let results = results?;
     let totals = totals(&results, &texts);
-    let mut facts = engine_facts(&engine, rss_before_bytes);
+    let mut facts = engine_facts(engine.setup(), rss_before_bytes);
     facts.processor_use = before.zip(ProcessorCounters::now()).map(|(b, now)| now.since(b).into());
     for text in facts.processor_use.iter().flat_map(contention) {
         sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));

@@ -137,6 +137,16 @@ impl Cut {
         read.collect()
     }
 
+    /// The splits as planned, without times.
+    pub(super) fn plan_reports(&self, phase: Phase, devices: &[DeviceFact]) -> Vec<SplitReport> {
+        let splits = self.fact.splits.iter().enumerate();
+        splits
+            .map(|(index, fact)| {
+                split_report((phase, 0, index as u32), fact, &empty_sums(fact), 0, devices)
+            })
+            .collect()
+    }
+
     /// The splits of one phase; none when no ubatch of it ran by this cut.
     pub(super) fn reports(
         &self,

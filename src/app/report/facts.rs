@@ -1,4 +1,4 @@
-//! What a loaded engine says about itself.
+//! What is known of a model and its devices before anything runs.
 
 use crate::base::event::DeviceIndex;
 use crate::engine::backend::cpu::allowed_processors;
@@ -6,7 +6,7 @@ use crate::engine::backend::{DeviceInfo, DeviceKind};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::memory::weight_bytes;
 use crate::engine::model::{Blueprint, LayerClass, Model};
-use crate::engine::runtime::{DeviceBudget, Engine};
+use crate::engine::runtime::{DeviceBudget, Setup};
 use crate::engine::tensor::FileType;
 
 use super::document::{
@@ -15,15 +15,15 @@ use super::document::{
 };
 use super::process::peak_rss_bytes;
 
-/// Everything about an engine that no event tells; `rss_before_bytes` was measured before it was
-/// loaded.
-pub fn engine_facts(engine: &Engine, rss_before_bytes: Option<u64>) -> Facts {
-    let (options, summary) = (engine.options(), engine.plan_summary());
+/// Everything about a model and its devices that no event tells; `rss_before_bytes` was measured before
+/// it was loaded.
+pub fn engine_facts(setup: Setup<'_>, rss_before_bytes: Option<u64>) -> Facts {
+    let (options, summary) = (setup.options, setup.summary);
     Facts {
-        model: model_facts(engine.model().gguf(), engine.model()),
-        devices: devices(engine),
-        placement: placement(engine),
-        memory: MemoryFacts { rss_before_bytes, ..memory(engine) },
+        model: model_facts(setup.model.gguf(), setup.model),
+        devices: devices(setup),
+        placement: placement(setup),
+        memory: MemoryFacts { rss_before_bytes, ..memory(setup) },
         context: ContextFacts {
             n_ctx: options.n_ctx as u64,
             n_batch: options.n_batch as u64,
@@ -37,10 +37,10 @@ pub fn engine_facts(engine: &Engine, rss_before_bytes: Option<u64>) -> Facts {
             splits_prompt: summary.splits_prompt as u64,
             splits_decode: summary.splits_decode as u64,
         },
-        threads: engine.threads().to_string(),
-        isa: engine.isa().to_string(),
-        weight_layout: engine.weight_layout().to_string(),
-        gpus: engine.gpus().to_string(),
+        threads: setup.threads.to_string(),
+        isa: setup.isa().to_string(),
+        weight_layout: setup.weight_layout().to_string(),
+        gpus: setup.gpus.to_string(),
         processors_allowed: allowed_processors() as u64,
         processor_use: None,
     }
@@ -111,9 +111,9 @@ pub(crate) fn type_bytes(gguf: &Gguf) -> Vec<TypeBytes> {
     types
 }
 
-fn devices(engine: &Engine) -> Vec<DeviceFacts> {
-    let layers = &engine.placement().layers;
-    let budgets = &engine.budget().devices;
+fn devices(setup: Setup<'_>) -> Vec<DeviceFacts> {
+    let layers = &setup.placement.layers;
+    let budgets = &setup.budget.devices;
     let one = |(i, info): (usize, &DeviceInfo)| {
         let budget = budgets.get(i).cloned().unwrap_or_default();
         DeviceFacts {
@@ -125,29 +125,29 @@ fn devices(engine: &Engine) -> Vec<DeviceFacts> {
             layers: layers.iter().filter(|d| d.0 as usize == i).count() as u64,
         }
     };
-    engine.devices().iter().map(|d| d.info()).enumerate().map(one).collect()
+    setup.devices.iter().map(|d| d.info()).enumerate().map(one).collect()
 }
 
-fn device_name(engine: &Engine, index: DeviceIndex) -> String {
-    let device = engine.devices().get(index.0 as usize);
+fn device_name(setup: Setup<'_>, index: DeviceIndex) -> String {
+    let device = setup.devices.get(index.0 as usize);
     device.map_or_else(|| format!("device {}", index.0), |d| d.info().name.clone())
 }
 
-fn placement(engine: &Engine) -> PlacementFacts {
-    let (model, placement, fit) = (engine.model(), engine.placement(), engine.fit());
+fn placement(setup: Setup<'_>) -> PlacementFacts {
+    let Setup { model, placement, fit, .. } = setup;
     let n_layer = model.hparams().n_layer;
     let one = |(il, &device): (usize, &DeviceIndex)| LayerPlacement {
         layer: if il == n_layer { "output".to_string() } else { il.to_string() },
-        device: device_name(engine, device),
-        cause: layer_cause(engine, il, device),
+        device: device_name(setup, device),
+        cause: layer_cause(setup, il, device),
     };
-    let cpu = DeviceIndex(engine.devices().len() as u8 - 1);
+    let cpu = DeviceIndex(setup.devices.len() as u8 - 1);
     PlacementFacts {
         layers_offloaded: placement.offloaded(cpu) as u64,
         layers_total: n_layer as u64 + 1,
         limit: fit.limit.clone(),
         layers: placement.layers.iter().enumerate().map(one).collect(),
-        exceptions: exceptions(engine, model),
+        exceptions: exceptions(setup, model),
     }
 }
 
@@ -161,8 +161,8 @@ fn layer_of(class: LayerClass, n_layer: usize) -> Option<usize> {
 }
 
 /// Why a layer is where it is: what the placement says of a weight that is there with it.
-fn layer_cause(engine: &Engine, il: usize, device: DeviceIndex) -> String {
-    let (model, residence) = (engine.model(), &engine.placement().residence);
+fn layer_cause(setup: Setup<'_>, il: usize, device: DeviceIndex) -> String {
+    let (model, residence) = (setup.model, &setup.placement.residence);
     let n_layer = model.hparams().n_layer;
     let mut weights = model.weights().iter().enumerate();
     let found = weights.find(|(w, info)| {
@@ -173,9 +173,9 @@ fn layer_cause(engine: &Engine, il: usize, device: DeviceIndex) -> String {
 }
 
 /// Weights that are not where their layer is. Without devices beside the CPU there are none.
-fn exceptions(engine: &Engine, model: &Model) -> Vec<WeightPlacement> {
-    let (placement, mut found) = (engine.placement(), Vec::<WeightPlacement>::new());
-    if engine.devices().len() == 1 {
+fn exceptions(setup: Setup<'_>, model: &Model) -> Vec<WeightPlacement> {
+    let (placement, mut found) = (setup.placement, Vec::<WeightPlacement>::new());
+    if setup.devices.len() == 1 {
         return found;
     }
     let n_layer = model.hparams().n_layer;
@@ -186,7 +186,7 @@ fn exceptions(engine: &Engine, model: &Model) -> Vec<WeightPlacement> {
         if layer == Some(&home) {
             continue;
         }
-        let device = device_name(engine, home);
+        let device = device_name(setup, home);
         match found.iter_mut().find(|f| f.device == device && *f.cause == **cause) {
             Some(same) => same.count += 1,
             None => found.push(WeightPlacement {
@@ -200,8 +200,8 @@ fn exceptions(engine: &Engine, model: &Model) -> Vec<WeightPlacement> {
     found
 }
 
-fn memory(engine: &Engine) -> MemoryFacts {
-    let budget = engine.budget();
+fn memory(setup: Setup<'_>) -> MemoryFacts {
+    let budget = setup.budget;
     let one = |d: &DeviceBudget| DeviceMemory {
         device: d.device.clone(),
         weight_bytes: d.weight_bytes,
@@ -213,7 +213,7 @@ fn memory(engine: &Engine) -> MemoryFacts {
         total_bytes: d.total_bytes,
     };
     // What lies on a GPU is no resident memory of this process.
-    let kinds = engine.devices().iter().map(|d| d.info().kind);
+    let kinds = setup.devices.iter().map(|d| d.info().kind);
     let on_gpus = budget.devices.iter().zip(kinds).filter(|(_, kind)| *kind == DeviceKind::Cuda);
     let on_gpus: u64 = on_gpus.map(|(d, _)| d.needed_bytes()).sum();
     MemoryFacts {

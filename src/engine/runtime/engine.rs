@@ -20,6 +20,7 @@ use super::devices::{OpenedDevices, open_devices};
 use super::error::RuntimeError;
 use super::fit::{self, Candidate};
 use super::options::{Fit, GpuLayers, RuntimeOptions};
+use super::planned::Setup;
 use super::read_ahead::{ReadAhead, stretches};
 use super::residents;
 
@@ -44,6 +45,16 @@ pub struct PlanSummary {
     pub splits_prompt: usize,
     /// Splits of a decode step.
     pub splits_decode: usize,
+}
+
+impl PlanSummary {
+    pub(super) fn of(plans: &WorstCases) -> Self {
+        Self {
+            nodes: plans.decode.graph.nodes.len(),
+            splits_prompt: plans.prompt.plan.splits.len(),
+            splits_decode: plans.decode.plan.splits.len(),
+        }
+    }
 }
 
 /// A loaded model with its context.
@@ -86,10 +97,7 @@ impl Engine {
         }
         let stage = |stage, start_ns, bytes| record_load(sink.as_ref(), stage, start_ns, bytes);
         let start_ns = now_ns();
-        let named = |source| RuntimeError::Model { file: file.clone(), source };
-        let model = Model::load(gguf).map_err(named)?;
-        resolve(&mut options, &model)?;
-        model.check_cache_types(options.type_k, options.type_v).map_err(named)?;
+        let model = read_header(gguf, &mut options)?;
         stage(LoadStage::Header, start_ns, 0);
 
         let OpenedDevices { devices, threads, gpus } = open_devices(&options, sink.as_ref())?;
@@ -123,11 +131,7 @@ impl Engine {
             let (cpu, homes) = (scheduler.cpu(), &placement.residence.weights);
             reading = read_ahead(&scheduler, &|weight| homes[weight] == cpu);
         }
-        let summary = PlanSummary {
-            nodes: plans.decode.graph.nodes.len(),
-            splits_prompt: plans.prompt.plan.splits.len(),
-            splits_decode: plans.decode.plan.splits.len(),
-        };
+        let summary = PlanSummary::of(&plans);
         for (entry, device) in budget.devices.iter_mut().zip(scheduler.devices()) {
             entry.scratch_bytes = device.scratch_bytes() as u64;
         }
@@ -175,47 +179,18 @@ impl Engine {
         self.scheduler.devices()
     }
 
-    /// Where the layers are.
-    pub fn placement(&self) -> &Placement {
-        &self.placement
-    }
-
-    /// What the model needs in memory, as predicted before it was loaded.
-    pub fn budget(&self) -> &MemoryBudget {
-        &self.budget
-    }
-
-    /// How many layers are offloaded, and what stopped one more.
-    pub fn fit(&self) -> &Fit {
-        &self.fit
-    }
-
-    /// How the worst-case graphs are cut.
-    pub fn plan_summary(&self) -> PlanSummary {
-        self.summary
-    }
-
-    /// How many threads compute, and why so many.
-    pub fn threads(&self) -> &str {
-        &self.threads
-    }
-
-    /// Which GPUs take part, or why none does.
-    pub fn gpus(&self) -> &str {
-        &self.gpus
-    }
-
-    /// The CPU kernels that were chosen at run time.
-    pub fn isa(&self) -> Isa {
-        Isa::detect()
-    }
-
-    /// How the CPU's weights lie in memory, in words.
-    pub fn weight_layout(&self) -> &'static str {
-        if self.model.gguf().maps().is_empty() {
-            "in memory, in the file's layout, not repacked"
-        } else {
-            "mapped from the file, in its layout, not repacked"
+    /// Everything that was decided before anything ran.
+    pub fn setup(&self) -> Setup<'_> {
+        Setup {
+            model: &self.model,
+            options: &self.options,
+            devices: self.scheduler.devices(),
+            placement: &self.placement,
+            budget: &self.budget,
+            fit: &self.fit,
+            summary: self.summary,
+            threads: &self.threads,
+            gpus: &self.gpus,
         }
     }
 
@@ -231,6 +206,19 @@ impl Engine {
 fn record_load(sink: &dyn Sink, stage: LoadStage, start_ns: u64, bytes: u64) {
     let (track, kind) = (Track::Host, SpanKind::Load { stage });
     sink.record(Event::Span(Span { track, kind, start_ns, end_ns: now_ns(), bytes, tokens: 0 }));
+}
+
+/// Binds the file's header to its architecture, and settles the settings by it.
+pub(super) fn read_header(
+    gguf: Arc<Gguf>,
+    options: &mut RuntimeOptions,
+) -> Result<Model, RuntimeError> {
+    let file = gguf.name().to_string();
+    let named = |source| RuntimeError::Model { file: file.clone(), source };
+    let model = Model::load(gguf).map_err(named)?;
+    resolve(options, &model)?;
+    model.check_cache_types(options.type_k, options.type_v).map_err(named)?;
+    Ok(model)
 }
 
 /// Fills in what the settings leave to the model and checks the rest.
@@ -259,7 +247,7 @@ fn resolve(options: &mut RuntimeOptions, model: &Model) -> Result<(), RuntimeErr
     Ok(())
 }
 
-fn cache_shape(model: &Model, options: &RuntimeOptions) -> CacheShape {
+pub(super) fn cache_shape(model: &Model, options: &RuntimeOptions) -> CacheShape {
     let window = model.hparams().sliding_window.map_or(0, |w| w as usize);
     CacheShape {
         n_cells: context_cells(options.n_ctx),

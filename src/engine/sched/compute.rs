@@ -145,21 +145,29 @@ impl Capabilities for AskNoOffload<'_> {
     }
 }
 
+/// The devices as events tell them.
+pub fn device_facts(devices: &[Box<dyn Device>]) -> Vec<DeviceFact> {
+    let one = |(i, device): (usize, &dyn Device)| {
+        let (info, memory) = (device.info(), device.memory());
+        DeviceFact {
+            index: DeviceIndex(i as u8),
+            name: info.name.clone(),
+            description: info.description.clone(),
+            is_virtual: info.kind == DeviceKind::Virtual,
+            memory_bytes_total: memory.total_bytes,
+            memory_bytes_free: memory.free_bytes,
+        }
+    };
+    devices.iter().map(AsRef::as_ref).enumerate().map(one).collect()
+}
+
 impl Scheduler {
     /// A scheduler over `devices` in order of priority, the CPU last; tells `sink` about them.
     pub fn new(devices: Vec<Box<dyn Device>>, sink: Arc<dyn Sink>) -> Self {
-        let names: Vec<String> = devices.iter().map(|d| d.info().name.clone()).collect();
-        for (i, device) in devices.iter().enumerate() {
-            let memory = device.memory();
-            sink.record(Event::Device(DeviceFact {
-                index: DeviceIndex(i as u8),
-                name: names[i].clone(),
-                description: device.info().description.clone(),
-                is_virtual: device.info().kind == DeviceKind::Virtual,
-                memory_bytes_total: memory.total_bytes,
-                memory_bytes_free: memory.free_bytes,
-            }));
+        for fact in device_facts(&devices) {
+            sink.record(Event::Device(fact));
         }
+        let names = devices.iter().map(|d| d.info().name.clone()).collect();
         let arenas = devices.iter().map(|_| None).collect();
         Self {
             devices,

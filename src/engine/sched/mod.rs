@@ -24,7 +24,7 @@ mod tests;
 pub use alloc::{Allocation, CopyStep, Home, allocate};
 pub use assign::{Assignment, Capabilities, Residence, WeightPart};
 pub use cause::Cause;
-pub use compute::{ComputeError, ComputeMode, Prepared, Scheduler, UbatchInfo};
+pub use compute::{ComputeError, ComputeMode, Prepared, Scheduler, UbatchInfo, device_facts};
 pub use cut::{Begins, Split, SplitInput, SplitPlan, split};
 pub use dump::dump;
 pub use facts::plan_fact;

@@ -303,7 +303,7 @@ fn describe(args: &BenchArgs, gguf: &Gguf, engine: &Engine, setup: Setup, test: 
     let names: Vec<String> = others().map(|d| d.info().name.clone()).collect();
     let info: Vec<String> = others().map(|d| d.info().description.clone()).collect();
     let shares: Vec<String> = placement.tensor_split().iter().map(f32::to_string).collect();
-    let summary = engine.plan_summary();
+    let summary = engine.setup().summary;
     let size = count(facts.parameters).replace(' ', "");
     Record {
         schema: record::BENCH_SCHEMA.to_string(),
@@ -321,7 +321,7 @@ fn describe(args: &BenchArgs, gguf: &Gguf, engine: &Engine, setup: Setup, test: 
         n_threads: thread_count(engine),
         type_k: setup.type_k.name().to_ascii_lowercase(),
         type_v: setup.type_v.name().to_ascii_lowercase(),
-        n_gpu_layers: engine.fit().gpu_layers,
+        n_gpu_layers: engine.setup().fit.gpu_layers,
         n_cpu_moe: placement.n_cpu_moe(),
         split_mode: placement.split_mode_name().to_string(),
         main_gpu: placement.main_gpu(),
@@ -344,7 +344,7 @@ fn describe(args: &BenchArgs, gguf: &Gguf, engine: &Engine, setup: Setup, test: 
 
 /// The number that the engine's sentence about its threads begins with.
 fn thread_count(engine: &Engine) -> usize {
-    engine.threads().split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+    engine.setup().threads.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 fn kind_name(kind: DeviceKind) -> &'static str {
