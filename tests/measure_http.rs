@@ -156,6 +156,13 @@ fn ollama_is_measured_and_loaded_anew() {
     let order: Vec<Value> = bodies(&server, "/api/generate");
     let unload = order.iter().position(|b| b["keep_alive"] == 0).unwrap();
     assert!(order[unload + 1]["prompt"].is_null(), "loading comes next, without a prompt");
+
+    // Another context would have the model loaded anew in the middle of a sample.
+    let server = engines::ollama(1, 1000);
+    let wide = HttpOptions { context_tokens: Some(8192), ..options() };
+    connect(&server.url(), &wide).unwrap().sample(&test(16, 4)).unwrap();
+    let asked = bodies(&server, "/api/generate");
+    assert!(asked.iter().all(|body| body["options"]["num_ctx"] == 8192), "{asked:?}");
 }
 
 #[test]
