@@ -5,3 +5,4 @@
 
 pub mod diagnose;
 pub mod measure;
+pub mod regress;

@@ -6,7 +6,10 @@
 //! it was taken. Nothing here judges; that is [`super::regress`]'s. Invariant: no sample is dropped,
 //! whatever it says.
 
+mod clock;
+mod compare;
 pub mod http;
+pub mod mock;
 mod own;
 mod report;
 mod sample;
@@ -14,6 +17,10 @@ mod target;
 mod witness;
 mod workload;
 
+pub use clock::{Clock, RealClock};
+pub use compare::{
+    Progress, Recording, Round, Run, Side, Stop, TestRecord, compare, details, rounds_max,
+};
 pub use own::OwnTarget;
 pub use sample::{Conditions, Metric, Part, Sample};
 pub use target::{MeasureError, Structure, Target, TargetFacts};

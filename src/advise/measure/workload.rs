@@ -40,7 +40,7 @@ impl Default for Sampling {
         Self {
             warmup: 1,
             samples_min: 6,
-            samples_max: 40,
+            samples_max: 80,
             effect_min_percent: 2.0,
             time_max_s: 600.0,
         }
