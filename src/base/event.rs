@@ -45,6 +45,20 @@ pub enum Event {
     Absent(Absent),
 }
 
+impl Event {
+    /// When it happened, on the session's clock: of a span its end, at which it is told. What stands
+    /// for the whole session has no time.
+    pub fn at_ns(&self) -> Option<u64> {
+        match self {
+            Self::Span(span) => Some(span.end_ns),
+            Self::Warning(warning) => Some(warning.at_ns),
+            Self::Sample(sample) => Some(sample.at_ns),
+            Self::Absent(absent) => Some(absent.at_ns),
+            Self::Device(_) | Self::Plan(_) | Self::Subject(_) => None,
+        }
+    }
+}
+
 /// One reading of a counter at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {

@@ -5,4 +5,5 @@
 
 pub mod attach;
 pub mod logs;
+pub mod record;
 pub mod telemetry;
