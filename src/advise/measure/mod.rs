@@ -7,6 +7,7 @@
 //! whatever it says.
 
 mod clock;
+mod command;
 mod compare;
 pub mod http;
 pub mod mock;
@@ -15,9 +16,11 @@ mod report;
 mod sample;
 mod target;
 mod witness;
+mod witnessed;
 mod workload;
 
 pub use clock::{Clock, RealClock};
+pub use command::CommandTarget;
 pub use compare::{
     Progress, Recording, Round, Run, Side, Stop, TestRecord, compare, details, rounds_max,
 };
@@ -25,4 +28,5 @@ pub use own::OwnTarget;
 pub use sample::{Conditions, Metric, Part, Sample};
 pub use target::{MeasureError, Structure, Target, TargetFacts};
 pub use witness::{Watch, Witness};
+pub use witnessed::Witnessed;
 pub use workload::{Sampling, Test, Workload, WorkloadError, shipped};

@@ -6,6 +6,7 @@
 //! Invariant: no verdict without its numbers, and nothing set aside without being counted.
 
 mod attribute;
+mod baseline;
 pub mod bootstrap;
 pub mod conditions;
 mod evidence;
@@ -13,9 +14,13 @@ pub mod holm;
 mod judge;
 pub mod mann_whitney;
 pub mod signed_rank;
+pub mod store;
+mod structure;
 mod verdict;
 
 pub use attribute::{Attribution, PartChange, attribute};
+pub use baseline::{BASELINE_SCHEMA, Baseline, Session as StoredSession, TestSession, differences};
 pub use conditions::Limits;
 pub use judge::{Judge, Rules, Session};
+pub use structure::{Effect, StructureChange, structure_changes};
 pub use verdict::{Comparison, MetricVerdict, Reason, TestVerdict, Verdict, together};
