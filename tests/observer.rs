@@ -1,6 +1,7 @@
-//! What observing costs: processor time of one reading of each source on this machine.
+//! What observing costs: processor time of one reading of each source on this machine, and of handing
+//! an event to a recording.
 //!
-//! `cargo test --release --test observer -- --ignored --nocapture` prints the table of
+//! `cargo test --release --test observer -- --ignored --nocapture` prints the figures of
 //! docs/measurements/observer.md.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -11,12 +12,13 @@
 mod support;
 
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpuwhy::base::counter::{Counter, Source, Subject};
-use gpuwhy::base::event::Event;
+use gpuwhy::base::event::{Event, Sample};
 use gpuwhy::base::sink::{MemorySink, Sink};
 use gpuwhy::base::stats::quantile;
+use gpuwhy::observe::record::Recorder;
 use gpuwhy::observe::telemetry::{Sampler, SamplerOptions};
 
 use support::Emulator;
@@ -89,4 +91,33 @@ fn cost_of_sampling() {
         row(&sample(&options, time), Source::Nvml, "NVML, two emulated GPUs");
     }
     assert!(sum < 0.02, "host and process take {:.2} % of a core", 100.0 * sum);
+}
+
+#[test]
+#[ignore = "measures"]
+fn cost_of_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::create(&folder.path().join("session"), "a measurement").unwrap();
+    let event = |number: u64| {
+        let (subject, counter) = (Subject::Gpu(0), Counter::Energy);
+        Event::Sample(Sample { at_ns: number, subject, counter, value: number as f64 })
+    };
+    let mut each_ns = Vec::new();
+    for round in 0..200_u64 {
+        let begin = Instant::now();
+        for number in 0..100 {
+            recorder.record(event(round * 100 + number));
+        }
+        each_ns.push(begin.elapsed().as_nanos() as f64 / 100.0);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let state = recorder.finish();
+    assert_eq!((state.events, state.lost), (20_000, 0));
+    println!(
+        "hand one event to the recorder: median {:.0} ns, p95 {:.0} ns; {:.1} bytes each",
+        quantile(&each_ns, 0.5),
+        quantile(&each_ns, 0.95),
+        state.bytes as f64 / state.events as f64
+    );
+    assert!(quantile(&each_ns, 0.5) < 1000.0, "a sink returns within a microsecond");
 }
