@@ -15,6 +15,7 @@ use gpuwhy::advise::measure::http::{HttpOptions, connect};
 use gpuwhy::advise::measure::{Metric, Test};
 use gpuwhy::observe::attach::{
     Ask, BaseUrl, Client, Generate, Generation, Limits, LlamaServer, Prompt, Protocol, detect,
+    discover, process_table,
 };
 
 /// A server, ended with the test if the test started it.
@@ -79,6 +80,14 @@ fn a_real_llama_server_agrees_with_what_is_measured() {
     };
     let found = detect(&client(&real.url)).unwrap();
     assert_eq!(found.protocol, Protocol::LlamaServer);
+    let here = discover(&process_table());
+    let port = client(&real.url).base().port();
+    let process = here.iter().find(|s| s.address.port() == port);
+    if let Some(child) = &real.child {
+        let process = process.unwrap();
+        assert_eq!((process.pid, process.protocol), (child.id(), Protocol::LlamaServer));
+        assert!(process.is_listening && process.model.is_some(), "{process:?}");
+    }
     let server = LlamaServer::new(client(&real.url));
     println!("build {}, {} slots", found.version, server.slots().unwrap().len());
     assert!(server.model().unwrap().vocab_tokens.unwrap() > 1000);
