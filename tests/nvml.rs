@@ -227,6 +227,18 @@ fn a_lost_gpu_is_told_at_once_and_the_others_go_on() {
 }
 
 #[test]
+fn a_gpu_that_is_lost_while_it_is_read_is_one_fact() {
+    let script = "gpu 0 memory 2 1\ngpu 0 power 5000\nfail nvmlDeviceGetMemoryInfo_v2 15\n";
+    let Some(emulator) = Emulator::new(script) else { return };
+    let library = open(&emulator);
+    let seen = Eyes::new(&library).look();
+    let lost: Vec<_> =
+        seen.absent().into_iter().filter(|a| a.reason == AbsentReason::DeviceLost).collect();
+    assert!(lost.len() == 1 && lost[0].counter.is_none(), "{lost:?}");
+    assert_eq!(seen.value(GPU, Counter::Power), None);
+}
+
+#[test]
 fn throttling_a_falling_link_and_a_foreign_process_show_in_the_next_reading() {
     let calm = "gpu 0 memory 100 10\ngpu 0 link 4 16\ngpu 0 throttle 0x1\n";
     let Some(emulator) = Emulator::new(calm) else { return };

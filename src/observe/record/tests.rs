@@ -192,11 +192,11 @@ fn a_file_cut_at_any_byte_or_damaged_gives_what_was_before() {
 fn a_full_disk_ends_the_recording_and_leaves_it_whole() {
     let disk = Disk::new(400);
     let recorder = Recorder::start(Box::new(disk.clone()), "small").unwrap();
-    // Longer than a frame waits, so that several are written.
     for at_ns in 0..40 {
         recorder.record(sample(at_ns));
-        if at_ns == 4 {
-            std::thread::sleep(std::time::Duration::from_millis(500));
+        // So that one frame is written before the one that does not fit.
+        while at_ns == 4 && recorder.state().events < 5 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
     let state = recorder.finish();
@@ -204,8 +204,9 @@ fn a_full_disk_ends_the_recording_and_leaves_it_whole() {
         state.stopped.as_deref().is_some_and(|s| s.contains("could not be written")),
         "{state:?}"
     );
+    assert_eq!(state.events + state.lost, 40);
     recorder.record(sample(99));
-    assert!(recorder.state().lost > 0);
+    assert_eq!(recorder.state().lost, state.lost + 1);
     let mut recording = Recording::read(Cursor::new(disk.bytes())).unwrap();
     assert_eq!(recording.by_ref().count() as u64, state.events);
     assert!(state.events >= 5 && recording.cut().is_none(), "{state:?}");

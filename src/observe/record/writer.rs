@@ -7,11 +7,10 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::base::clock::now_ns;
 use crate::base::event::Event;
@@ -59,16 +58,64 @@ struct Progress {
     bytes: AtomicU64,
     events: AtomicU64,
     lost: AtomicU64,
-    /// Those of `lost` that no frame has told yet.
-    lost_untold: AtomicU64,
-    is_stopped: AtomicBool,
     why: Mutex<Option<String>>,
+}
+
+/// Events between those who emit them and the thread that writes. Emitters do not wake that thread for
+/// each event, which would cost them more than all the rest: it looks by itself.
+#[derive(Debug, Default)]
+struct Queue {
+    inner: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: Vec<Event>,
+    /// Events that came after these and did not fit.
+    lost: u64,
+    is_closed: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event; false if it was lost.
+    fn push(&self, event: Event) -> bool {
+        let mut waiting = self.lock();
+        if waiting.is_closed || waiting.events.len() >= QUEUE_EVENTS {
+            waiting.lost += 1;
+            return false;
+        }
+        waiting.events.push(event);
+        if waiting.events.len() == QUEUE_EVENTS / 2 {
+            self.wake.notify_one();
+        }
+        true
+    }
+
+    fn close(&self) {
+        self.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for a frame's time, or until there is much to write, and swaps the events into `to`, which
+    /// is empty. Gives how many were lost after them, and whether the queue is closed.
+    fn take(&self, to: &mut Vec<Event>) -> (u64, bool) {
+        let is_calm = |w: &mut Waiting| !w.is_closed && w.events.len() < QUEUE_EVENTS / 2;
+        let waited = self.wake.wait_timeout_while(self.lock(), FRAME_TIME, is_calm);
+        let mut waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
+        std::mem::swap(&mut waiting.events, to);
+        (std::mem::take(&mut waiting.lost), waiting.is_closed)
+    }
 }
 
 /// A sink that records.
 #[derive(Debug)]
 pub struct Recorder {
-    queue: Mutex<Option<SyncSender<Event>>>,
+    queue: Arc<Queue>,
     progress: Arc<Progress>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -90,17 +137,16 @@ impl Recorder {
             started_unix_ns: since_1970.as_nanos() as u64,
         };
         let mut bytes = header().to_vec();
-        let started_ns = about.started_ns;
-        bytes.extend(frame(&Body::About(about), STANDING, started_ns).unwrap_or_default());
+        let last_ns = about.started_ns;
+        bytes.extend(frame(&Body::About(about), STANDING, last_ns).unwrap_or_default());
         storage.write_all(&bytes)?;
-        let progress = Arc::new(Progress::default());
+        let (queue, progress) = (Arc::new(Queue::default()), Arc::new(Progress::default()));
         progress.bytes.store(bytes.len() as u64, Ordering::Relaxed);
-        let (queue, events) = sync_channel(QUEUE_EVENTS);
-        let theirs = Arc::clone(&progress);
-        let run = move || Scribe { storage, progress: theirs, last_ns: started_ns }.run(&events);
+        let (theirs, events) = (Arc::clone(&progress), Arc::clone(&queue));
+        let scribe = Scribe { storage, progress: theirs, last_ns, lost: 0 };
+        let run = move || scribe.run(&events);
         let thread = thread::Builder::new().name("record".to_string()).spawn(run)?;
-        let (queue, thread) = (Mutex::new(Some(queue)), Mutex::new(Some(thread)));
-        Ok(Self { queue, progress, thread })
+        Ok(Self { queue, progress, thread: Mutex::new(Some(thread)) })
     }
 
     /// How it is going.
@@ -116,7 +162,7 @@ impl Recorder {
 
     /// Writes what is left and ends. Later events are lost.
     pub fn finish(&self) -> RecorderState {
-        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.queue.close();
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // A thread that panicked has said so.
@@ -134,15 +180,9 @@ impl Drop for Recorder {
 
 impl Sink for Recorder {
     fn record(&self, event: Event) {
-        if !self.progress.is_stopped.load(Ordering::Relaxed) {
-            let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            match queue.as_ref().map(|q| q.try_send(event)) {
-                Some(Ok(())) => return,
-                Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) | None => {}
-            }
+        if !self.queue.push(event) {
+            self.progress.lost.fetch_add(1, Ordering::Relaxed);
         }
-        self.progress.lost.fetch_add(1, Ordering::Relaxed);
-        self.progress.lost_untold.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -152,58 +192,63 @@ struct Scribe {
     progress: Arc<Progress>,
     /// Time of the last event that had one.
     last_ns: u64,
+    /// Events that were lost and that no frame has told yet.
+    lost: u64,
 }
 
 impl Scribe {
-    fn run(mut self, events: &Receiver<Event>) {
-        let mut batch = Vec::new();
-        let mut due = Instant::now();
+    fn run(mut self, queue: &Queue) {
+        let mut events = Vec::new();
         loop {
-            let wait = if batch.is_empty() {
-                Duration::from_hours(1)
-            } else {
-                due.saturating_duration_since(Instant::now())
-            };
-            let is_over = match events.recv_timeout(wait) {
-                Ok(event) => {
-                    if batch.is_empty() {
-                        due = Instant::now() + FRAME_TIME;
-                    }
-                    batch.push(event);
-                    if batch.len() < FRAME_EVENTS && Instant::now() < due {
-                        continue;
-                    }
-                    false
-                }
-                Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
-            if let Err(error) = self.write(&mut batch) {
+            let (lost_after, is_closed) = queue.take(&mut events);
+            let written = self.write_all(&mut events, lost_after, is_closed);
+            if let Err(error) = written {
+                queue.close();
+                let waiting = queue.lock().events.len() + events.len();
+                self.progress.lost.fetch_add(waiting as u64, Ordering::Relaxed);
                 self.stop(&error);
                 return;
             }
-            if is_over {
+            if is_closed {
                 return;
             }
         }
     }
 
-    fn write(&mut self, batch: &mut Vec<Event>) -> io::Result<()> {
-        let lost = self.progress.lost_untold.swap(0, Ordering::Relaxed);
-        if batch.is_empty() && lost == 0 {
-            return Ok(());
+    /// Writes events as frames; `events` is empty afterwards, and keeps its memory for the next ones.
+    fn write_all(
+        &mut self,
+        events: &mut Vec<Event>,
+        lost_after: u64,
+        is_last: bool,
+    ) -> io::Result<()> {
+        while !events.is_empty() {
+            let rest = events.len().min(FRAME_EVENTS);
+            self.write(events.drain(..rest).collect())?;
         }
-        let flags = if batch.iter().any(stands) { STANDING } else { 0 };
-        let newest = batch.iter().filter_map(Event::at_ns).max();
+        self.lost += lost_after;
+        if is_last && self.lost > 0 {
+            self.write(Vec::new())?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, events: Vec<Event>) -> io::Result<()> {
+        let flags = if events.iter().any(stands) { STANDING } else { 0 };
+        let newest = events.iter().filter_map(Event::at_ns).max();
         self.last_ns = newest.map_or(self.last_ns, |ns| ns.max(self.last_ns));
-        let events = std::mem::take(batch);
         let count = events.len() as u64;
-        let Some(bytes) = frame(&Body::Events { lost, events }, flags, self.last_ns) else {
+        let body = Body::Events { lost: self.lost, events };
+        let Some(bytes) = frame(&body, flags, self.last_ns) else {
             self.progress.lost.fetch_add(count, Ordering::Relaxed);
-            self.progress.lost_untold.fetch_add(lost + count, Ordering::Relaxed);
+            self.lost += count;
             return Ok(());
         };
-        self.storage.write_all(&bytes)?;
+        if let Err(error) = self.storage.write_all(&bytes) {
+            self.progress.lost.fetch_add(count, Ordering::Relaxed);
+            return Err(error);
+        }
+        self.lost = 0;
         self.progress.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.progress.events.fetch_add(count, Ordering::Relaxed);
         Ok(())
@@ -215,6 +260,5 @@ impl Scribe {
         drop(self.storage.truncate(whole));
         let why = format!("recording ended, because the file could not be written: {error}");
         *self.progress.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
-        self.progress.is_stopped.store(true, Ordering::Relaxed);
     }
 }
