@@ -65,6 +65,12 @@ pub fn nodes(roots: &Roots) -> Vec<Node> {
     numbers.into_iter().filter_map(node).collect()
 }
 
+/// The processors' product name, from `/proc/cpuinfo`; many Arm systems do not tell.
+pub fn processor_name(cpuinfo: &str) -> Option<&str> {
+    let value = cpuinfo.lines().find_map(|l| l.strip_prefix("model name"))?;
+    Some(value.trim_start_matches([' ', '\t', ':']).trim_end()).filter(|n| !n.is_empty())
+}
+
 /// Pages of a process per memory node, from `/proc/PID/numa_maps`. Walking a large process's
 /// mappings takes the kernel long: not to be read at every sample.
 pub fn pages_per_node(numa_maps: &str) -> Vec<(u16, u64)> {
@@ -95,6 +101,13 @@ mod tests {
         let text = "some avg10=12.50 avg60=0.92 avg300=1.39 total=1\nfull avg10=0.00\n";
         assert_eq!(pressure(text), Some(0.125));
         assert_eq!(pressure("full avg10=0.00\n"), None);
+    }
+
+    #[test]
+    fn processors_have_a_name_or_not() {
+        let text = "processor\t: 0\nmodel name\t: AMD EPYC 9654\n";
+        assert_eq!(processor_name(text), Some("AMD EPYC 9654"));
+        assert_eq!(processor_name("processor\t: 0\nBogoMIPS\t: 50\n"), None);
     }
 
     #[test]

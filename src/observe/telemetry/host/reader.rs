@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::counter::{Counter, Subject};
+use crate::base::units::Bytes;
 use crate::observe::telemetry::readings::Readings;
 use crate::observe::telemetry::unread::Unread;
 
@@ -44,6 +45,9 @@ impl HostReader {
     pub fn read(&mut self, to: &mut Readings) {
         let slow = self.readings.is_multiple_of(self.slow_every);
         self.readings += 1;
+        if !to.knows(Subject::Host) {
+            self.describe(to);
+        }
         self.processors(to);
         self.file(to, "proc/meminfo", Counter::MemoryAvailable, |text, _| {
             let memory = machine::memory(text)?;
@@ -67,6 +71,22 @@ impl HostReader {
         if slow {
             self.clocks(to);
         }
+    }
+
+    fn describe(&self, to: &mut Readings) {
+        let cpuinfo = self.roots.text("proc/cpuinfo").unwrap_or_default();
+        let mut details = Vec::new();
+        for node in machine::nodes(&self.roots) {
+            let value = format!("{} processors, {}", node.cores.len(), Bytes(node.memory_bytes));
+            details.push((format!("numa_node_{}", node.number), value));
+        }
+        for group in cgroup::limits(&self.roots, self.pid) {
+            if let Some(cpus) = group.cpus_max {
+                details.push((format!("cpu_limit_of_{}", group.path), format!("{cpus} CPUs")));
+            }
+        }
+        let name = machine::processor_name(&cpuinfo).unwrap_or_default();
+        to.describe(Subject::Host, name, details);
     }
 
     fn processors(&mut self, to: &mut Readings) {
