@@ -284,3 +284,90 @@ fn errors_keep_their_hints_and_say_whether_to_try_again() {
     let as_openai = HttpOptions { protocol: Some(Protocol::OpenAi), ..options() };
     assert_eq!(connect(&llama.url(), &as_openai).unwrap().facts().unwrap().engine, "llama.cpp");
 }
+
+/// A document with every value in it replaced, lists and objects kept.
+fn twisted(value: &Value, with: &Value) -> Value {
+    match value {
+        Value::Array(all) => all.iter().map(|v| twisted(v, with)).collect(),
+        Value::Object(all) => all.iter().map(|(k, v)| (k.clone(), twisted(v, with))).collect(),
+        _ => with.clone(),
+    }
+}
+
+/// The same in every line of an answer that is a document, an event's too. What tells an answer's end
+/// stays, or nothing would be read of it.
+fn twist(text: &str, with: &Value) -> String {
+    let line = |line: &str| {
+        let (start, json) = match line.strip_prefix("data: ") {
+            Some(json) => ("data: ", json),
+            None => ("", line),
+        };
+        let Ok(value) = serde_json::from_str::<Value>(json) else { return line.to_string() };
+        let mut odd = twisted(&value, with);
+        for ends in ["stop", "done"] {
+            if let Some(end) = value.get(ends) {
+                odd[ends] = end.clone();
+            }
+        }
+        format!("{start}{odd}")
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn whatever_stands_in_an_answer_a_sample_is_sound_or_an_error() {
+    let odd = [
+        json!(null),
+        json!(-1),
+        json!(0),
+        json!(2.5),
+        json!(9_007_199_254_740_993_u64),
+        json!(1e308),
+        json!(true),
+        json!(""),
+        json!("é".repeat(5000)),
+        json!([]),
+        json!({"error": "x"}),
+    ];
+    let (mut sound, mut refused) = (0, 0);
+    for engine in [engines::llama_server(), engines::ollama(1, 1000), engines::vllm()] {
+        for with in &odd {
+            // What the server is and has is told well in one case and oddly in the other.
+            for spare_questions in [true, false] {
+                let (url, with) = (engine.url(), with.clone());
+                let server = Server::start(move |request| {
+                    let reply = forward(&url, &request.method, &request.path, &request.json());
+                    if spare_questions
+                        && !["/completion", "/api/generate", "/v1/completions"]
+                            .contains(&request.path.as_str())
+                    {
+                        return reply;
+                    }
+                    let steps = reply.steps.into_iter().map(|step| match step {
+                        http::Step::Send(text) => http::Step::Send(twist(&text, &with)),
+                        other => other,
+                    });
+                    Reply::steps(reply.status, steps.collect())
+                });
+                let named = HttpOptions { model: Some("qwen2.5:0.5b".into()), ..options() };
+                let Ok(mut target) = connect(&server.url(), &named) else {
+                    refused += 1;
+                    continue;
+                };
+                target.facts().ok();
+                target.structure(&test(1, 1)).ok();
+                let deep = Test { concurrency: 2, depth: 30, ..test(20, 4) };
+                for shape in [test(20, 4), deep].iter().take(1 + usize::from(spare_questions)) {
+                    let Ok(sample) = target.sample(shape) else {
+                        refused += 1;
+                        continue;
+                    };
+                    sound += 1;
+                    let values = sample.metrics.values();
+                    assert!(values.clone().all(|v| v.is_finite() && *v > 0.0), "{sample:?}");
+                }
+            }
+        }
+    }
+    assert!(sound > 5 && refused > 50, "{sound} samples, {refused} errors");
+}

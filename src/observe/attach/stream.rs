@@ -200,6 +200,8 @@ mod tests {
     use std::cell::Cell;
     use std::collections::VecDeque;
 
+    use proptest::prelude::*;
+
     use super::*;
 
     thread_local!(static NOW: Cell<u64> = const { Cell::new(0) });
@@ -280,5 +282,26 @@ mod tests {
             1 << 20,
         );
         assert_eq!(stream.next_event().unwrap_err().kind, ErrorKind::TooLarge);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces_come_to_an_end(
+            pieces in prop::collection::vec("[dat:ei \\n\\r{}\u{e9}\u{0}]{1,12}", 0..12)
+        ) {
+            let pieces: Vec<&[u8]> = pieces.iter().map(String::as_bytes).collect();
+            for framing in [Framing::JsonLines, Framing::ServerSentEvents] {
+                // The same bytes in one piece have the same events.
+                let all = events(framing, &pieces);
+                let one = events(framing, &[&pieces.concat()]);
+                let data = |r: Result<Vec<(String, u64)>, HttpError>| {
+                    r.map(|all| all.into_iter().map(|e| e.0).collect::<Vec<_>>()).ok()
+                };
+                if let Ok(all) = &all {
+                    prop_assert!(all.is_sorted_by_key(|e| e.1));
+                }
+                prop_assert_eq!(data(all), data(one));
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! measured by whose clock:
 //!
 //! - *Time to first token* and *inter-token latency* by ours, because that is what a client waits:
-//!   network, queue and all.
+//!   network, queue and all. A request has a connection of its own, whose making is in that time.
 //! - *Prompt and decode speed* by the server's own clock where it tells (Ollama and llama-server do),
 //!   otherwise by ours, from sending to the first piece and from the first piece to the last.
 //!   [`TargetFacts::settings`] says which, as `timed_by`. Tokens are always the server's count.
