@@ -72,8 +72,10 @@ impl ProcessReader {
     }
 
     fn end(&mut self, pid: u32, to: &mut Readings) {
+        // One that was gone before has been told.
+        let Some(before) = self.before.remove(&pid) else { return };
         to.forget(Subject::Process(pid));
-        for thread in self.before.remove(&pid).into_iter().flat_map(|b| b.threads.into_keys()) {
+        for thread in before.threads.into_keys() {
             to.forget(Subject::Thread(thread));
         }
     }
@@ -222,5 +224,6 @@ mod tests {
         let [Event::Absent(absent)] = &end[..] else { panic!("{end:?}") };
         assert_eq!(absent.reason, AbsentReason::Ended);
         assert!(look(&mut reader, &mut readings, 2_600_000_000).is_empty());
+        assert!(look(&mut reader, &mut readings, 60_000_000_000).is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! NVIDIA GPUs, through the driver's own management library and `nvml-wrapper`.
 //!
 //! The library is opened at run time. Every call may fail for itself, and none may end the program:
-//! [`fenced`] turns errors and panics into [`Unread`]. What the wrapper can panic on: `Nvml`'s and
+//! `fenced` turns errors and panics into [`Unread`]. What the wrapper can panic on: `Nvml`'s and
 //! `EventSet`'s destructors, when the library lacks `nvmlShutdown` or `nvmlEventSetFree`, which is
 //! looked at before; a count of processes near 2^32, where overflow is checked; GPM's metrics and its
 //! event loop, which are not used. It reads names as C strings and trusts their ends.
