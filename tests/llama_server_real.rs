@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use gpuwhy::advise::measure::http::{HttpOptions, connect};
 use gpuwhy::advise::measure::{Metric, Test};
+use gpuwhy::base::stats::quantile;
 use gpuwhy::observe::attach::{
     Ask, BaseUrl, Client, Generate, Generation, Limits, LlamaServer, Prompt, Protocol, detect,
     discover, process_table,
@@ -174,14 +175,24 @@ fn both_interfaces_of_a_real_llama_server_tell_the_same() {
         reload: false,
     };
     openai.sample(&test).unwrap(); // learns how long words are
-    for metric in [Metric::PromptTokensPerS, Metric::DecodeTokensPerS] {
-        let mut of = [Vec::new(), Vec::new()];
-        for _ in 0..3 {
-            of[0].push(own.sample(&test).unwrap().metrics[&metric]);
-            of[1].push(openai.sample(&test).unwrap().metrics[&metric]);
-        }
-        let [own, openai] = of.map(|values| gpuwhy::base::stats::median(&values));
-        println!("{}: {own:.2} by its own, {openai:.2} by OpenAI's", metric.name());
+    let rounds: Vec<_> = (0..10)
+        .map(|_| [&mut own, &mut openai].map(|target| target.sample(&test).unwrap().metrics))
+        .collect();
+    println!("| metric | by its own: median, quartiles | by OpenAI's |");
+    println!("|---|--:|--:|");
+    for metric in [
+        Metric::PromptTokensPerS,
+        Metric::DecodeTokensPerS,
+        Metric::FirstTokenMs,
+        Metric::InterTokenMs,
+    ] {
+        let medians = [0, 1].map(|side| {
+            let of: Vec<f64> = rounds.iter().map(|round| round[side][&metric]).collect();
+            [0.5, 0.25, 0.75].map(|p| quantile(&of, p))
+        });
+        let text = medians.map(|[m, low, high]| format!("{m:.2} ({low:.2} to {high:.2})"));
+        println!("| {} | {} | {} |", metric.name(), text[0], text[1]);
+        let [own, openai] = medians.map(|m| m[0]);
         assert!((openai / own - 1.0).abs() < 0.15, "{metric:?}: {own} and {openai}");
     }
 }

@@ -104,7 +104,7 @@ impl Generate for OpenAi {
         let (mut stream, sent_ns) =
             self.client.stream("/v1/completions", &body, Framing::ServerSentEvents)?;
         let mut generation = Generation { sent_ns, ..Generation::default() };
-        let (mut pieces, mut counted, mut is_complete) = (0, 0, false);
+        let (mut pieces, mut counts, mut is_complete) = (0, Counts::default(), false);
         while let Some(event) = stream.next_event()? {
             if event.data == "[DONE]" {
                 is_complete = true;
@@ -116,7 +116,7 @@ impl Generate for OpenAi {
             if let Some(said) = error_in(&value) {
                 return Err(self.client.told(&said));
             }
-            take(&mut generation, &value, event.at_ns, &mut counted);
+            take(&mut generation, &value, event.at_ns, &mut counts);
             is_complete |= !generation.finish.is_empty();
             pieces += 1;
             check_pieces(self.client.base(), ask.generate_tokens, pieces)?;
@@ -131,24 +131,33 @@ impl Generate for OpenAi {
     }
 }
 
-/// Takes one event. `counted` are the tokens that the server had counted before it.
-fn take(generation: &mut Generation, value: &Value, at_ns: u64, counted: &mut u64) {
+/// The server's counts so far.
+#[derive(Default)]
+struct Counts {
+    /// Tokens written by its last count.
+    total: u64,
+    /// Whether text came without a count. Then a count that comes later is of all, not of its piece.
+    only_at_the_end: bool,
+}
+
+/// Takes one event.
+fn take(generation: &mut Generation, value: &Value, at_ns: u64, counts: &mut Counts) {
     generation.ended_ns = at_ns;
-    let has_text = elements(value, "/choices")
-        .iter()
-        .any(|choice| choice["text"].as_str().is_some_and(|text| !text.is_empty()));
+    let choices = elements(value, "/choices");
+    let has_text =
+        choices.iter().any(|choice| choice["text"].as_str().is_some_and(|text| !text.is_empty()));
     let total = count(value, "/usage/completion_tokens");
-    let now = total.and_then(|total| total.checked_sub(*counted));
-    let is_usage_alone = elements(value, "/choices").is_empty();
-    match now {
+    counts.only_at_the_end |= has_text && total.is_none();
+    let of_this = total.and_then(|total| total.checked_sub(counts.total));
+    match of_this {
         // Counts that come with the pieces: also a token without text is one.
-        Some(tokens) if tokens > 0 && !is_usage_alone => {
+        Some(tokens) if tokens > 0 && !choices.is_empty() && !counts.only_at_the_end => {
             generation.arrived(at_ns, u32::try_from(tokens).ok());
         }
         _ if has_text => generation.arrived(at_ns, None),
         _ => {}
     }
-    *counted = total.unwrap_or(*counted);
+    counts.total = total.unwrap_or(counts.total);
     if let Some(reason) = elements(value, "/choices").iter().find_map(|c| text(c, "/finish_reason"))
     {
         generation.finish = reason;
@@ -171,9 +180,9 @@ mod tests {
     use crate::observe::attach::generation::Arrival;
 
     fn taken(events: &[Value]) -> Generation {
-        let (mut generation, mut counted) = (Generation::default(), 0);
+        let (mut generation, mut counts) = (Generation::default(), Counts::default());
         for (i, event) in events.iter().enumerate() {
-            take(&mut generation, event, i as u64 + 1, &mut counted);
+            take(&mut generation, event, i as u64 + 1, &mut counts);
         }
         generation
     }
