@@ -228,14 +228,20 @@ fn a_lost_gpu_is_told_at_once_and_the_others_go_on() {
 
 #[test]
 fn a_gpu_that_is_lost_while_it_is_read_is_one_fact() {
-    let script = "gpu 0 memory 2 1\ngpu 0 power 5000\nfail nvmlDeviceGetMemoryInfo_v2 15\n";
+    let script = "gpu 0 utilisation 9 9\ngpu 0 memory 2 1\ngpu 0 power 5000\n\
+                  fail nvmlDeviceGetMemoryInfo_v2 15\n";
     let Some(emulator) = Emulator::new(script) else { return };
     let library = open(&emulator);
-    let seen = Eyes::new(&library).look();
+    let mut eyes = Eyes::new(&library);
+    let seen = eyes.look();
     let lost: Vec<_> =
         seen.absent().into_iter().filter(|a| a.reason == AbsentReason::DeviceLost).collect();
     assert!(lost.len() == 1 && lost[0].counter.is_none(), "{lost:?}");
     assert_eq!(seen.value(GPU, Counter::Power), None);
+    // Although some of it can be read each time.
+    let again = eyes.look_after(20_000_000_000);
+    assert_eq!(again.value(GPU, Counter::GpuBusy), Some(0.09));
+    assert!(again.absent().is_empty(), "{:?}", again.absent());
 }
 
 #[test]

@@ -49,13 +49,16 @@ impl Readings {
 
     /// A counter's value at another time than the reading's.
     pub fn sample_at(&mut self, at_ns: u64, subject: Subject, counter: Counter, value: f64) {
-        // What is back may be told absent again later. What reading costs says nothing of that.
-        if !self.absent.is_empty() && !matches!(subject, Subject::Observer(_)) {
+        // What is back may be told absent again later.
+        if !self.absent.is_empty() {
             self.absent.remove(&(Some(subject), Some(counter)));
-            self.absent.remove(&(Some(subject), None));
-            self.absent.remove(&(None, None));
         }
         self.events.push(Event::Sample(Sample { at_ns, subject, counter, value }));
+    }
+
+    /// All of a subject, or of the source, could be read: should it be absent again, that is told again.
+    pub fn present(&mut self, subject: Option<Subject>) {
+        self.absent.remove(&(subject, None));
     }
 
     /// Whether something is worth trying: it was never absent, or that is long ago.

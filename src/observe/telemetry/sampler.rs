@@ -217,7 +217,10 @@ fn nvml(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
             Ok(open)
         });
         match read {
-            Ok(open) => library = Some(open),
+            Ok(open) => {
+                to.present(None);
+                library = Some(open);
+            }
             // The library is closed, so that one that works is opened anew.
             Err(why) => to.absent(None, None, why),
         }

@@ -58,6 +58,7 @@ impl ProcessReader {
             }
             match process::read(&self.roots, pid) {
                 Ok(process) => {
+                    to.present(Some(subject));
                     self.process(pid, process, to);
                     if slow {
                         self.switches(pid, to);

@@ -46,10 +46,13 @@ impl Reader {
             if !to.wants(subject, None) {
                 continue;
             }
-            if let Err(why) = self.gpu(library, gpu, count, to) {
-                // What is known of it is stale when it comes back.
-                self.gpus.remove(&gpu);
-                to.absent(subject, None, why);
+            match self.gpu(library, gpu, count, to) {
+                Ok(()) => to.present(subject),
+                Err(why) => {
+                    // What is known of it is stale when it comes back.
+                    self.gpus.remove(&gpu);
+                    to.absent(subject, None, why);
+                }
             }
         }
         Ok(())
