@@ -17,8 +17,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use gpuwhy::advise::measure::mock::{Machine, Mock, Noise, Series};
-use gpuwhy::advise::measure::{Conditions, Metric, Run, Target, Workload, compare};
+use gpuwhy::advise::measure::{
+    Conditions, Metric, Recording, Round, Run, Sample, Target, Workload, compare,
+};
+use gpuwhy::advise::regress::bootstrap;
+use gpuwhy::advise::regress::mann_whitney::p_larger;
+use gpuwhy::advise::regress::signed_rank::Walsh;
 use gpuwhy::advise::regress::{Comparison, Judge, Rules, Session, Verdict};
+use gpuwhy::base::stats;
 
 /// A kind of machine.
 #[derive(Clone)]
@@ -59,6 +65,7 @@ fn simulated() -> Vec<Weather> {
         weather("normal, 1 %", vec![gaussian(0.01)]),
         weather("normal, 3 %", vec![gaussian(0.03)]),
         weather("normal, 5 %", vec![gaussian(0.05)]),
+        weather("normal, 7 %", vec![gaussian(0.07)]),
         weather("heavy tails, t(3) x 2 %", vec![Noise::HeavyTailed { scale: 0.02 }]),
         weather(
             "wandering 5 %, 30 s, and 2 %",
@@ -91,6 +98,9 @@ fn quick() -> Workload {
     workload.sampling.time_max_s = 1e9;
     if let Some(most) = std::env::var("CHECK_SAMPLES_MAX").ok().and_then(|v| v.parse().ok()) {
         workload.sampling.samples_max = most;
+    }
+    if let Some(least) = std::env::var("CHECK_EFFECT_MIN").ok().and_then(|v| v.parse().ok()) {
+        workload.sampling.effect_min_percent = least;
     }
     workload
 }
@@ -241,6 +251,113 @@ fn table_stored() {
             found(1.0 / 0.95, 1_000_000),
             found(1.0 / 0.9, 2_000_000),
             found(1.0 / 0.8, 3_000_000),
+        );
+    }
+}
+
+/// Series of both sides of an interleaved run of equals with `rounds` rounds.
+fn series_of_equals(weather: &Weather, seed: u64, rounds: u32) -> Recording {
+    let mut workload = quick();
+    workload.sampling.samples_max = rounds;
+    let machine = Machine::new(seed, weather.noise.clone());
+    let (mut a, mut b) = (target("a", &machine, 1.0), target("b", &machine, 1.0));
+    let cancel = AtomicBool::new(false);
+    let run = Run { clock: &*machine, cancel: &cancel, progress: &mut |_| {}, seed: !seed };
+    let mut open = |r: &Recording| vec![r.tests[0].rounds.len() < rounds as usize; 2];
+    compare(&workload, Some(&mut a), &mut b, run, &mut open)
+}
+
+fn values(samples: &[&Sample], metric: Metric) -> Vec<f64> {
+    samples.iter().filter_map(|s| s.metrics.get(&metric).copied()).collect()
+}
+
+/// How often intervals of 95 % hold the true ratio, 1: the one that the verdict uses, of pairs, and
+/// the bootstrap of the ratio of medians.
+#[test]
+#[ignore = "minutes: makes a table of docs/measurements/check.md"]
+fn table_intervals() {
+    println!("\n| noise | rounds | of pairs: holds | width | bootstrap: holds | width |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    let n = comparisons();
+    for weather in recorded().iter().chain(&simulated()) {
+        for rounds in [10, 20, 40] {
+            let (mut holds, mut widths) = ([0u64; 2], [0.0; 2]);
+            for seed in 0..n {
+                let record = &series_of_equals(weather, seed, rounds).tests[1];
+                let side = |f: fn(&Round) -> &Option<Sample>| -> Vec<f64> {
+                    let samples: Vec<&Sample> =
+                        record.rounds.iter().filter_map(|r| f(r).as_ref()).collect();
+                    values(&samples, Metric::DecodeTokensPerS)
+                };
+                let (a, b) = (side(|r| &r.baseline), side(|r| &r.candidate));
+                let d: Vec<f64> = a.iter().zip(&b).map(|(a, b)| (b / a).ln()).collect();
+                let draws = bootstrap::log_ratios(&a, &b, 1000, seed);
+                let ends = [0.025, 0.975].map(|p| stats::quantile(&draws, p));
+                for (i, [low, high]) in
+                    [Walsh::new(&d).interval(0.025), ends].into_iter().enumerate()
+                {
+                    holds[i] += u64::from(low <= 0.0 && high >= 0.0);
+                    widths[i] += high - low;
+                }
+            }
+            let percent = |i: usize| 100.0 * holds[i] as f64 / n as f64;
+            let width = |i: usize| 100.0 * widths[i] / n as f64;
+            println!(
+                "| {} | {rounds} | {:.1} % | {:.1} % | {:.1} % | {:.1} % |",
+                weather.name,
+                percent(0),
+                width(0),
+                percent(1),
+                width(1)
+            );
+        }
+    }
+}
+
+/// False alarms of the test that benchstat uses, at its level, on the same machines: so many samples of
+/// one side, then so many of the other, as most scripts run it, or in turn, as its manual advises. Two
+/// metrics, slower or faster.
+#[test]
+#[ignore = "minutes: makes a table of docs/measurements/check.md"]
+fn table_mann_whitney() {
+    println!("\n| noise | 10 then 10 | 20 then 20 | 10 and 10 in turn | 20 and 20 in turn |");
+    println!("|---|---:|---:|---:|---:|");
+    let n = comparisons();
+    for weather in recorded().iter().chain(&simulated()) {
+        let alarms = |count: usize, in_turn: bool| {
+            let alarm = |seed: &u64| {
+                let recording = series_of_equals(weather, *seed, count as u32);
+                recording
+                    .tests
+                    .iter()
+                    .zip([Metric::PromptTokensPerS, Metric::DecodeTokensPerS])
+                    .any(|(test, metric)| {
+                        // Back to the order in which the samples were taken.
+                        let in_order = test.rounds.iter().flat_map(|r| {
+                            if r.candidate_first {
+                                [&r.candidate, &r.baseline]
+                            } else {
+                                [&r.baseline, &r.candidate]
+                            }
+                        });
+                        let all = values(&in_order.flatten().collect::<Vec<_>>(), metric);
+                        let (a, b): (Vec<f64>, Vec<f64>) = if in_turn {
+                            all.chunks(2).map(|c| (c[0], c[1])).unzip()
+                        } else {
+                            (all[..count].to_vec(), all[count..].to_vec())
+                        };
+                        2.0 * p_larger(&a, &b).min(p_larger(&b, &a)) < 0.05
+                    })
+            };
+            100.0 * (0..n).filter(alarm).count() as f64 / n as f64
+        };
+        println!(
+            "| {} | {:.1} % | {:.1} % | {:.1} % | {:.1} % |",
+            weather.name,
+            alarms(10, false),
+            alarms(20, false),
+            alarms(10, true),
+            alarms(20, true)
         );
     }
 }

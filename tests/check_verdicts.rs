@@ -248,7 +248,11 @@ fn sessions(factors: &[f64]) -> Vec<Session> {
 }
 
 fn against(history: Vec<Session>, slower: f64) -> Comparison {
-    let workload = workload("");
+    against_with("", history, slower)
+}
+
+fn against_with(settings: &str, history: Vec<Session>, slower: f64) -> Comparison {
+    let workload = workload(settings);
     let machine = gaussian(13, 0.01);
     let mut b = target("b", &machine).slower(DECODE, slower);
     let cancel = AtomicBool::new(false);
@@ -269,6 +273,14 @@ fn one_stored_session_finds_large_changes_only() {
     let reasons = &of(&found, DECODE).reasons;
     assert!(matches!(reasons[0], Reason::BetweenSessions { sessions: 1, .. }), "{reasons:?}");
     assert_eq!(of(&against(sessions(&[1.0]), 1.4), DECODE).verdict, Verdict::Regressed);
+}
+
+#[test]
+fn a_few_samples_convict_nobody_however_slow_they_are() {
+    let found = against_with("time_max_s = 8.0", sessions(&[1.0; 8]), 2.0);
+    let decode = of(&found, DECODE);
+    assert!((1..4).contains(&decode.candidate_samples), "{decode:?}");
+    assert_eq!(decode.verdict, Verdict::Inconclusive, "{decode:?}");
 }
 
 #[test]

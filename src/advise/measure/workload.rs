@@ -40,8 +40,8 @@ impl Default for Sampling {
         Self {
             warmup: 1,
             samples_min: 6,
-            samples_max: 80,
-            effect_min_percent: 2.0,
+            samples_max: 120,
+            effect_min_percent: 3.0,
             time_max_s: 600.0,
         }
     }

@@ -12,8 +12,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use crate::base::stats;
 
-/// Draws with which intervals are made; with more, the ends move by less than a tenth of the
-/// spread.
+/// Draws from which a standard deviation is taken; of so many it is known to 2 or 3 %.
 pub const DRAWS: usize = 1000;
 
 /// Logarithms of the ratio of medians `b / a` of the draws, in order. Empty if either side is, or

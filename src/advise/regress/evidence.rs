@@ -28,12 +28,32 @@ pub(super) struct Evidence {
     pub effect_min: f64,
     /// Whether the change was shown to be smaller than that.
     pub unchanged: bool,
-    /// Of the estimate.
-    pub standard_error: Option<f64>,
+    /// What the standard error of the estimate is read off.
+    pub spread: Spread,
     /// The undisturbed values of baseline and candidate.
     pub values: [Vec<f64>; 2],
     /// Sessions of the baseline and the spread between them.
     pub between: Option<(usize, f64)>,
+}
+
+/// What the standard error of an estimate is read off; for pairs that takes a moment, and is seldom
+/// asked.
+#[derive(Clone, Debug)]
+pub(super) enum Spread {
+    Pairs(Walsh),
+    Error(f64),
+    Unknown,
+}
+
+impl Evidence {
+    /// Of the estimate; `None` for too few samples.
+    pub(super) fn standard_error(&self) -> Option<f64> {
+        match &self.spread {
+            Spread::Pairs(walsh) => walsh.standard_error(),
+            Spread::Error(error) => Some(*error),
+            Spread::Unknown => None,
+        }
+    }
 }
 
 /// The slowness of a value.
@@ -69,7 +89,7 @@ pub(super) fn paired(
         p_better: test.p_below,
         effect_min,
         unchanged: interval[0] > -effect_min && interval[1] < effect_min,
-        standard_error: walsh.standard_error(),
+        spread: Spread::Pairs(walsh),
         values: [baseline, candidate],
         between: None,
     }
@@ -133,7 +153,7 @@ pub(super) fn stored(
         p_better,
         effect_min,
         unchanged,
-        standard_error: (!nothing).then_some(error),
+        spread: if nothing { Spread::Unknown } else { Spread::Error(error) },
         values: [pooled, candidate],
         between: Some((medians.len(), spread)),
     }

@@ -270,7 +270,7 @@ impl Judge {
         let n = open.evidence.values[1].len() as f64;
         // Sessions do not become more alike with more samples.
         let gain = if self.paired() { (n / most).sqrt().min(1.0) } else { 1.0 };
-        let error = open.evidence.standard_error? * gain;
+        let error = open.evidence.standard_error()? * gain;
         let level = self.rules.alpha() / 2.0 * self.looks.share_of_last() / family.max(1) as f64;
         let normal = Normal::standard();
         let (z, power) = (normal.inverse_cdf(1.0 - level), normal.inverse_cdf(0.95));

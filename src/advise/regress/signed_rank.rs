@@ -22,24 +22,32 @@ pub struct SignedRank {
 pub fn signed_rank(differences: &[f64]) -> SignedRank {
     let ranks = doubled_ranks(differences);
     let rank_sum: usize = ranks.iter().map(|r| r.0).sum();
-    // Share of sign patterns by their sum of positive ranks.
-    let mut shares = vec![0.0; rank_sum + 1];
+    let positive: usize = ranks.iter().filter(|r| r.1).map(|r| r.0).sum();
+    // All signs turned around are as likely: the smaller sum is enough.
+    let least = positive.min(rank_sum - positive);
+    let shares = shares(ranks.iter().map(|r| r.0), least);
+    let at_most = shares.iter().sum::<f64>().min(1.0);
+    let at_least = (1.0 - shares[..least].iter().sum::<f64>()).min(1.0);
+    if positive == least {
+        SignedRank { p_above: at_least, p_below: at_most }
+    } else {
+        SignedRank { p_above: at_most, p_below: at_least }
+    }
+}
+
+/// Shares of the sign patterns by their sum of positive ranks, from 0 to `sum_max`.
+fn shares(ranks: impl Iterator<Item = usize>, sum_max: usize) -> Vec<f64> {
+    let mut shares = vec![0.0; sum_max + 1];
     shares[0] = 1.0;
-    let (mut reached, mut positive) = (0, 0);
-    for &(rank, above) in &ranks {
-        reached += rank;
-        if above {
-            positive += rank;
-        }
+    let mut reached = 0;
+    for rank in ranks {
+        reached = (reached + rank).min(sum_max);
         for sum in (0..=reached).rev() {
             let with = if sum >= rank { shares[sum - rank] } else { 0.0 };
             shares[sum] = 0.5 * (shares[sum] + with);
         }
     }
-    SignedRank {
-        p_above: shares[positive..].iter().sum::<f64>().min(1.0),
-        p_below: shares[..=positive].iter().sum::<f64>().min(1.0),
-    }
+    shares
 }
 
 /// Twice the rank of each difference's size, and whether it is above 0. Equal sizes share the mean
@@ -65,17 +73,8 @@ fn doubled_ranks(differences: &[f64]) -> Vec<(usize, bool)> {
 /// How many Walsh averages are left out at each end for an interval that errs at that end with
 /// probability `alpha` at most; `None` where `n` values are too few for any.
 fn walsh_cut(n: usize, alpha: f64) -> Option<usize> {
-    let rank_sum = n * (n + 1) / 2;
-    let mut shares = vec![0.0; rank_sum + 1];
-    shares[0] = 1.0;
-    let mut reached = 0;
-    for rank in 1..=n {
-        reached += rank;
-        for sum in (0..=reached).rev() {
-            let with = if sum >= rank { shares[sum - rank] } else { 0.0 };
-            shares[sum] = 0.5 * (shares[sum] + with);
-        }
-    }
+    // The tail is looked for in the lower half alone.
+    let shares = shares(1..=n, n * (n + 1) / 4);
     let mut below = 0.0;
     let cut = shares.iter().take_while(|share| {
         below += **share;
