@@ -45,7 +45,7 @@ fn replay(name: &'static str, series: Series) -> Weather {
 /// The series of fixtures/check_noise as they are, and with what the machine told of its load taken
 /// away, as a server elsewhere would be seen.
 fn recorded() -> Vec<Weather> {
-    let busy = series("busy.json");
+    let (free, busy) = (series("free.json"), series("busy.json"));
     let untold = |mut series: Series| {
         for sample in &mut series.samples {
             sample.conditions = Conditions::default();
@@ -53,8 +53,10 @@ fn recorded() -> Vec<Weather> {
         series
     };
     vec![
+        replay("recorded: free moments", free.clone()),
+        replay("free moments, load not told", untold(free)),
         replay("recorded: compilers beside", busy.clone()),
-        replay("the same, load not told", untold(busy)),
+        replay("compilers beside, load not told", untold(busy)),
     ]
 }
 

@@ -100,7 +100,7 @@ pub(super) fn paired(
 const SESSION_SPREAD: f64 = 0.02;
 
 /// How many sessions that assumption weighs as much as.
-const SESSION_WEIGHT: f64 = 8.0;
+const SESSION_WEIGHT: f64 = 4.0;
 
 /// Of a candidate against stored sessions of the baseline, oldest first. Sessions of one build
 /// differ by more than their samples do, so the candidate's median is compared with the medians of
