@@ -109,7 +109,8 @@ pub fn connect(address: &str, options: &HttpOptions) -> Result<Box<dyn Target>, 
             let model = choose(&client, model, &names)?;
             let listed = listed.into_iter().find(|m| m.id == model).unwrap_or_default();
             let is_vllm = protocol == Protocol::Vllm;
-            let server = OpenAi::new(client, &model).with_extensions(is_vllm);
+            let knows_more = is_vllm || listed.owned_by == "llamacpp";
+            let server = OpenAi::new(client, &model).with_extensions(knows_more);
             Box::new(openai::OpenAiTarget::new(name, server, is_vllm, version, listed, prompts))
         }
     })
