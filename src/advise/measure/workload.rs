@@ -127,7 +127,8 @@ impl Workload {
         Ok(workload)
     }
 
-    fn check(&self, file: &str) -> Result<(), WorkloadError> {
+    /// Whether every value has a meaning; `file` is for messages.
+    pub fn check(&self, file: &str) -> Result<(), WorkloadError> {
         let wrong = |field: String, problem: &str| {
             Err(WorkloadError::Value {
                 file: file.to_string(),

@@ -17,9 +17,9 @@ pub const BASELINE_SCHEMA: &str = "gpuwhy.baseline/1";
 /// Sessions that are kept of each machine; the oldest go first.
 const SESSIONS_MAX: usize = 10;
 
-/// Facts of a machine that timings depend on. Others, like the driver's version, are what a check
-/// shall find out about.
-const FINGERPRINT: [&str; 7] = ["cpu", "processors", "isa", "memory", "gpu", "os", "host"];
+/// Facts of a machine that timings depend on. Others, like the driver's version or the
+/// kernels that were chosen, are what a check shall find out about.
+const FINGERPRINT: [&str; 6] = ["cpu", "processors", "memory", "gpu", "os", "host"];
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -14,6 +14,9 @@ pub(super) const EXIT_FINDINGS: u8 = 1;
 /// The exit code of every error.
 pub(super) const EXIT_ERROR: u8 = 2;
 
+/// The exit code of a check that could not tell.
+pub(super) const EXIT_INCONCLUSIVE: u8 = 3;
+
 /// Why a command stops.
 #[derive(Debug)]
 pub(super) enum Failure {

@@ -5,6 +5,7 @@
 
 mod argv;
 mod bench;
+mod check;
 mod completions;
 mod explain;
 mod failure;
@@ -39,7 +40,7 @@ use clap::{Parser, Subcommand};
     after_help = "Without a command, the model that is built into the program runs with its \
     own prompt. Flags are spelled as in llama.cpp: -ngl, -ctk, -ncmoe and the other short forms \
     work where their long form is listed.\n\nExit codes: 0 clean, 1 findings or a regression, \
-    2 error."
+    2 error, 3 inconclusive (check)."
 )]
 pub(in crate::app) struct Cli {
     #[command(subcommand)]
@@ -63,6 +64,9 @@ enum Command {
     Model(model::ModelCommand),
     /// Perplexity of a model over a text, counted as llama.cpp counts it
     Perplexity(Box<perplexity::PerplexityArgs>),
+    /// Fail when inference got slower or is placed differently: compares with a baseline, another build,
+    /// or other flags
+    Check(Box<check::CheckArgs>),
     /// Read what an engine logged, and say why it is slow and what to change
     Logs(Box<logs::LogsArgs>),
     /// Check every kernel of a GPU against the CPU, and measure what the GPU and its link can do
@@ -77,7 +81,8 @@ enum Command {
 
 /// Parses `args` (`args[0]` is the program), runs the command and returns the exit code.
 pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(argv::normalise(args)) {
+    let args = argv::normalise(args);
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
@@ -89,6 +94,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Command::Sample(args) => sample::run(&args).map(done),
         Command::Model(command) => model::run(&command).map(done),
         Command::Perplexity(args) => perplexity::run(&args).map(done),
+        Command::Check(check) => check::run(&check, &args),
         Command::Logs(args) => logs::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Explain(args) => explain::run(&args).map(done),

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use schemars::{Schema, schema_for};
 
+use crate::advise::regress::Baseline;
+use crate::app::report::check::CheckReport;
 use crate::app::report::log::{AnyReport, LogDiff};
 
 fn check(name: &str, schema: &Schema) {
@@ -24,6 +26,8 @@ fn check(name: &str, schema: &Schema) {
 fn published_schemas_are_those_of_the_types() {
     check("report-1.json", &schema_for!(AnyReport));
     check("logs-diff-1.json", &schema_for!(LogDiff));
+    check("check-1.json", &schema_for!(CheckReport));
+    check("baseline-1.json", &schema_for!(Baseline));
     check("bench-1.json", &schema_for!(super::bench::Record));
     check("model-1.json", &schema_for!(super::model::ModelInfo));
     check("models-1.json", &schema_for!(super::model::ModelList));

@@ -41,6 +41,16 @@ impl Clock for Machine {
     }
 }
 
+impl Clock for Rc<Machine> {
+    fn now_s(&self) -> f64 {
+        self.as_ref().now_s()
+    }
+
+    fn sleep(&self, seconds: f64) {
+        self.as_ref().sleep(seconds);
+    }
+}
+
 /// What a scripted target does at a given sample instead of the ordinary.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scripted {
