@@ -18,8 +18,8 @@ text = open(path).read()
 before = "            Op::Rope(ref p) => {\n"
 if text.count(before) != 1:
     sys.exit(f"{path}: the place to slow down is not there")
-wait = f"""                let until = crate::base::clock::now_ns() + {microseconds * 1000};
-                while crate::base::clock::now_ns() < until {{
+wait = f"""                let until = now_ns() + {microseconds * 1000};
+                while now_ns() < until {{
                     std::hint::spin_loop();
                 }}
 """

@@ -1,5 +1,7 @@
 //! A target with a witness beside it: each sample tells what else went on while it was taken.
 
+use std::collections::BTreeMap;
+
 use super::sample::{Conditions, Sample};
 use super::target::{MeasureError, Structure, Target, TargetFacts};
 use super::witness::Witness;
@@ -12,12 +14,21 @@ pub struct Witnessed {
     /// Processes of the target; `None` where it is a server whose process is not known, so that its
     /// own load cannot be told from that of others.
     processes: Option<Vec<u32>>,
+    /// What is known of the machine that it runs on, beside what it tells itself.
+    machine: BTreeMap<String, String>,
 }
 
 impl Witnessed {
     /// A target that is a child of this program, or a server with these processes.
     pub fn new(target: Box<dyn Target>, processes: Option<Vec<u32>>) -> Self {
-        Self { target, witness: Witness::new(), processes }
+        Self { target, witness: Witness::new(), processes, machine: BTreeMap::new() }
+    }
+
+    /// It runs on this machine.
+    #[must_use]
+    pub fn on(mut self, machine: BTreeMap<String, String>) -> Self {
+        self.machine = machine;
+        self
     }
 
     fn watch(
@@ -56,7 +67,11 @@ impl Target for Witnessed {
     }
 
     fn facts(&mut self) -> Result<TargetFacts, MeasureError> {
-        self.target.facts()
+        let mut facts = self.target.facts()?;
+        for (key, value) in &self.machine {
+            facts.machine.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        Ok(facts)
     }
 
     fn structure(&mut self, test: &Test) -> Result<Structure, MeasureError> {

@@ -57,7 +57,7 @@ pub(super) struct CheckArgs {
     against_flags: Option<String>,
 
     /// Measure a server: Ollama, llama-server, vLLM or another with OpenAI's interface; MODEL is then its
-    /// name there
+    /// name there. "ollama" alone means the one at OLLAMA_HOST
     #[arg(long, value_name = "URL", conflicts_with = "command")]
     url: Option<String>,
 
@@ -65,11 +65,12 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "URL", requires = "url")]
     against_url: Option<String>,
 
-    /// Process id of the server, so that its own load is told from that of others
+    /// Process id of the server, so that its own load is told from that of others; found by its port where
+    /// it runs here
     #[arg(long, value_name = "PID", requires = "url")]
     server_pid: Vec<u32>,
 
-    /// Key that the server asks for
+    /// Key that the server asks for [or OPENAI_API_KEY]
     #[arg(long, value_name = "KEY", env = "GPUWHY_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
 

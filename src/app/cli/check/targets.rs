@@ -1,10 +1,12 @@
 //! The targets that the arguments mean.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::advise::measure::http::{HttpOptions, connect};
 use crate::advise::measure::{CommandTarget, MeasureError, OwnTarget, Target, Witnessed, Workload};
 use crate::app::cli::failure::Failure;
+use crate::observe::attach::{BaseUrl, discover, ollama_host, process_table};
 
 use super::CheckArgs;
 
@@ -60,27 +62,59 @@ pub(super) fn baseline(
 fn own(args: &CheckArgs, name: &str, program: PathBuf, flags: Vec<String>) -> Box<dyn Target> {
     let mut words: Vec<String> = args.model.name().map(str::to_string).into_iter().collect();
     words.extend(flags);
-    witnessed(Box::new(OwnTarget::new(name, program, words)), Some(Vec::new()))
+    let target = Box::new(OwnTarget::new(name, program, words));
+    Box::new(Witnessed::new(target, Some(Vec::new())))
 }
 
 fn other_program(name: &str, command: &str) -> Result<Box<dyn Target>, Failure> {
-    let target = CommandTarget::new(name, command)?;
-    Ok(witnessed(Box::new(target), Some(Vec::new())))
+    let target = Box::new(CommandTarget::new(name, command)?);
+    Ok(Box::new(Witnessed::new(target, Some(Vec::new())).on(this_machine())))
 }
 
 fn server(args: &CheckArgs, url: &str) -> Result<Box<dyn Target>, Failure> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    // The name alone means the one that this user's `ollama` talks to.
+    let address = match url {
+        "ollama" => ollama_host(variable("OLLAMA_HOST").as_deref()).map(|a| a.to_string()),
+        _ => Ok(url.to_string()),
+    };
+    let address = address.map_err(MeasureError::from)?;
     let options = HttpOptions {
         model: args.model.name().map(str::to_string),
-        key: args.api_key.clone(),
+        key: args.api_key.clone().or_else(|| variable("OPENAI_API_KEY")),
         ..HttpOptions::default()
     };
-    let target = connect(url, &options)?;
-    let processes = (!args.server_pid.is_empty()).then(|| args.server_pid.clone());
-    Ok(witnessed(target, processes))
+    let target = connect(&address, &options)?;
+    // What answered is an address that can be read; a port that was not named is the server's.
+    let base = BaseUrl::parse(&address, PORT_DEFAULT).map_err(MeasureError::from)?;
+    if !base.is_local() {
+        return Ok(Box::new(Witnessed::new(target, None)));
+    }
+    let processes = match args.server_pid.as_slice() {
+        [] => processes_at(base.port()),
+        told => Some(told.to_vec()),
+    };
+    Ok(Box::new(Witnessed::new(target, processes).on(this_machine())))
 }
 
-fn witnessed(target: Box<dyn Target>, processes: Option<Vec<u32>>) -> Box<dyn Target> {
-    Box::new(Witnessed::new(target, processes))
+/// Where a server without a port in its address is looked for.
+const PORT_DEFAULT: u16 = 8080;
+
+/// The processes of the server that listens on a port of this machine, if one is found there.
+fn processes_at(port: u16) -> Option<Vec<u32>> {
+    let servers = discover(&process_table());
+    let server = servers.into_iter().find(|s| s.address.port() == port && !s.other_network)?;
+    let mut pids = server.working_pids();
+    pids.push(server.pid);
+    Some(pids)
+}
+
+/// What this program says of the machine, so that times are compared on the same one only. Unknown where
+/// it cannot be asked.
+fn this_machine() -> BTreeMap<String, String> {
+    let program = std::env::current_exe().ok();
+    let facts = program.and_then(|p| OwnTarget::new("this", p, Vec::new()).facts().ok());
+    facts.map(|f| f.machine).unwrap_or_default()
 }
 
 /// Where the baseline lies: as told, or by model and workload.
