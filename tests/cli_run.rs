@@ -387,3 +387,33 @@ fn our_own_log_says_what_the_report_says() {
     let decode = session.requests.first[0].decode_tokens_per_s.unwrap();
     assert!((decode - report["timings"]["decode"]["tokens_per_s"].as_f64().unwrap()).abs() < 0.01);
 }
+
+#[test]
+fn a_recorded_run_is_exported_with_its_splits_copies_and_counters() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.gpuwhy");
+    let path = file.to_str().unwrap();
+    gpuwhy(&greedy(&["-dev", "virtual:256MiB", "-ngl", "4", "-q", "--record", path]));
+    let exported = |to: &str| {
+        let (out, err) = gpuwhy(&["export", path, "--to", to]);
+        assert_eq!(err, "");
+        out
+    };
+    let trace: Value = serde_json::from_str(&exported("chrome")).unwrap();
+    let slices = trace["traceEvents"].as_array().unwrap();
+    let named = |text: &str| slices.iter().any(|e| e["name"].to_string().contains(text));
+    assert!(named("ffn_out-2") || named("l_out-2"), "the copy of a layer's result is not told");
+    assert_eq!(serde_json::from_str::<Value>(&exported("perfetto")).unwrap(), trace);
+    assert!(exported("csv").lines().count() > 20);
+    // A second recording does not write over the first.
+    let refused = |args: &[&str]| {
+        let output = command(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let twice = refused(&["run", "-n", "1", "-q", "--record", path]);
+    assert!(twice.contains("not overwritten"), "{twice}");
+    std::fs::write(&file, "something else").unwrap();
+    let other = refused(&["export", path]);
+    assert!(other.contains("no recording"), "{other}");
+}

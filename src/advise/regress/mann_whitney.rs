@@ -1,7 +1,7 @@
 //! The Mann-Whitney U test of two independent sets of samples: for a side that was measured before.
 //!
 //! It asks whether one side's values tend to be larger, and knows nothing of sessions: two sessions
-//! of one build differ by more than chance, so that [`super::history`] uses it as one of two
+//! of one build differ by more than chance, so that `evidence` uses it as one of two
 //! conditions, never alone. Exact for any ties where the sets are small: the distribution is
 //! counted over all ways to share the values out. Source: Mann and Whitney 1947; the conditional
 //! exact test with ties is the permutation test with midranks as scores (Lehmann, Nonparametrics,

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod completions;
 mod explain;
+mod export;
 mod failure;
 mod flags;
 mod log_source;
@@ -18,6 +19,7 @@ mod model;
 mod output;
 mod perplexity;
 mod progress;
+mod recording;
 mod run;
 mod sample;
 #[cfg(test)]
@@ -69,6 +71,8 @@ enum Command {
     Check(Box<check::CheckArgs>),
     /// Read what an engine logged, and say why it is slow and what to change
     Logs(Box<logs::LogsArgs>),
+    /// Write a recording for other programs: Perfetto, spreadsheets, Prometheus
+    Export(export::ExportArgs),
     /// Check every kernel of a GPU against the CPU, and measure what the GPU and its link can do
     Selftest(selftest::SelftestArgs),
     /// Explain a rule: what it detects, why that costs, from what it concludes, and what to do
@@ -96,6 +100,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Command::Perplexity(args) => perplexity::run(&args).map(done),
         Command::Check(check) => check::run(&check, &args),
         Command::Logs(args) => logs::run(&args),
+        Command::Export(args) => export::run(&args).map(done),
         Command::Selftest(args) => selftest::run(&args),
         Command::Explain(args) => explain::run(&args).map(done),
         Command::Completions(args) => completions::run(&args).map(done),

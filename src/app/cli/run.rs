@@ -27,6 +27,7 @@ use crate::observe::telemetry::host::ProcessorCounters;
 use super::failure::Failure;
 use super::flags::{Format, RuntimeArgs, SamplingArgs};
 use super::progress::BytesBar;
+use super::recording::Recording;
 use super::source::ModelArgs;
 use super::{output, stop};
 
@@ -73,6 +74,10 @@ pub(super) struct RunArgs {
     #[arg(long)]
     splits_dump: bool,
 
+    /// Record everything that happens, and the machine's counters meanwhile, to a new file for `export`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+
     /// How to report
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -93,7 +98,12 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let prompts = prompts(args)?;
     let sums = Arc::new(Accumulator::new());
     let plans = Arc::new(Plans::default());
-    let sink: Arc<dyn Sink> = Arc::new(Fanout::new(vec![sums.clone(), plans.clone()]));
+    let title = format!("gpuwhy run {}", args.model.name().unwrap_or("(built-in model)"));
+    let recording =
+        args.record.as_deref().map(|path| Recording::start(path, &title)).transpose()?;
+    let mut readers: Vec<Arc<dyn Sink>> = vec![sums.clone(), plans.clone()];
+    readers.extend(recording.iter().map(Recording::sink));
+    let sink: Arc<dyn Sink> = Arc::new(Fanout::new(readers));
     let start_ns = now_ns();
     let gguf = args.model.open(args.quiet)?;
     let (track, kind) = (Track::Host, SpanKind::Load { stage: LoadStage::Header });
@@ -118,6 +128,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let report = report::build(&sums, facts, totals);
     log(&report::timing_lines(&report.timings));
+    if let Some(recording) = recording {
+        recording.finish(args.quiet);
+    }
     if args.splits_dump {
         plans.print();
     }
