@@ -371,3 +371,41 @@ fn whatever_stands_in_an_answer_a_sample_is_sound_or_an_error() {
     }
     assert!(sound > 5 && refused > 50, "{sound} samples, {refused} errors");
 }
+
+/// The command from end to end. Other tests run beside it and may disturb every round, so it is the
+/// structure that decides here; the samples are the scripted times exactly.
+#[test]
+fn check_gates_an_ollama_against_another() {
+    let (before, now) = (engines::ollama(1, 1000), engines::ollama_with(1, 1000, 500, 40.0));
+    let folder = tempfile::tempdir().unwrap();
+    let workload = "name = 'few'\ndescription = 'few samples'\n[sampling]\nwarmup = 1\n\
+                    samples_min = 5\nsamples_max = 6\n[[test]]\nname = 'tg'\ngenerate_tokens = 16\n";
+    std::fs::write(folder.path().join("few.toml"), workload).unwrap();
+    let check = |now: &Server| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gpuwhy"));
+        command.current_dir(folder.path()).args(["check", "qwen2.5:0.5b", "-q", "-w", "few.toml"]);
+        command.args(["--url", &now.url(), "--against-url", &before.url(), "--format", "json"]);
+        let output = command.output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+        (output.status.code().unwrap(), report)
+    };
+    let (code, report) = check(&now);
+    assert_eq!((code, &report["verdict"]), (1, &json!("regressed")));
+    let change = &report["structure"][0];
+    assert_eq!(
+        (&change["fact"], &change["effect"]),
+        (&json!("memory.gpu_percent"), &json!("worse"))
+    );
+    assert_eq!((&change["baseline"], &change["candidate"]), (&json!(80), &json!(50)));
+    let speeds = &report["samples"]["tg"]["decode_tokens_per_s"];
+    for (side, wanted) in [("baseline", 50.0), ("candidate", 25.0)] {
+        let speeds: Vec<f64> =
+            speeds[side].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        assert!(speeds.len() >= 5 && speeds.iter().all(|v| near(*v, wanted)), "{side}: {speeds:?}");
+    }
+    // Against itself nothing is worse, whatever the machine lets be told of times.
+    let (code, report) = check(&before);
+    assert!(code == 0 || code == 3, "{report}");
+    assert_eq!(report["structure"], json!([]));
+}

@@ -70,6 +70,16 @@ fn complete(ask: &Value, kept: &Mutex<Vec<Vec<u64>>>) -> Reply {
 /// A scripted Ollama that holds `qwen2.5:0.5b`; every word of a prompt is `tokens_per_word` tokens,
 /// and one more stands before the first. It stops after `stops_after` tokens of its own accord.
 pub(crate) fn ollama(tokens_per_word: u64, stops_after: u64) -> Server {
+    ollama_with(tokens_per_word, stops_after, 800, DECODE_MS)
+}
+
+/// The same with so many of the model's 1000 bytes on the GPU, and another time for a token.
+pub(crate) fn ollama_with(
+    tokens_per_word: u64,
+    stops_after: u64,
+    vram_bytes: u64,
+    decode_ms: f64,
+) -> Server {
     let loaded = Mutex::new(false);
     Server::start(move |request| {
         let details = json!({"family": "qwen2", "format": "gguf", "parameter_size": "494.03M",
@@ -78,21 +88,28 @@ pub(crate) fn ollama(tokens_per_word: u64, stops_after: u64) -> Server {
             ("GET", "/api/version") => Reply::json(&json!({"version": "0.33.0"})),
             ("GET", "/api/tags") => Reply::json(&json!({"models": [{"name": "qwen2.5:0.5b"}]})),
             ("GET", "/api/ps") => Reply::json(&json!({"models": if *loaded.lock().unwrap() {
-                json!([{"name": "qwen2.5:0.5b", "size": 1000, "size_vram": 800, "digest": "ab",
+                json!([{"name": "qwen2.5:0.5b", "size": 1000, "size_vram": vram_bytes, "digest": "ab",
                     "context_length": 4096, "expires_at": "2026-01-01", "details": details}])
             } else { json!([]) }})),
             ("POST", "/api/show") => Reply::json(&json!({"details": details, "parameters": "x 1",
                 "capabilities": ["completion"], "model_info": {"general.parameter_count": 494032768,
                 "qwen2.context_length": 32768, "qwen2.block_count": 24}})),
             ("POST", "/api/generate") => {
-                generate(request, &mut loaded.lock().unwrap(), tokens_per_word, stops_after)
+                let loaded = &mut loaded.lock().unwrap();
+                generate(request, loaded, tokens_per_word, stops_after, decode_ms)
             }
             _ => Reply::text(404, "404 page not found"),
         }
     })
 }
 
-fn generate(request: &Request, loaded: &mut bool, per_word: u64, stops_after: u64) -> Reply {
+fn generate(
+    request: &Request,
+    loaded: &mut bool,
+    per_word: u64,
+    stops_after: u64,
+    decode_ms: f64,
+) -> Reply {
     let ask = request.json();
     if ask["model"] != "qwen2.5:0.5b" {
         return Reply::text(404, r#"{"error":"model 'x' not found, try pulling it first"}"#);
@@ -112,7 +129,7 @@ fn generate(request: &Request, loaded: &mut bool, per_word: u64, stops_after: u6
     let last = json!({"response": "", "done": true, "done_reason": "length",
         "load_duration": load_ns, "prompt_eval_count": read, "eval_count": written,
         "prompt_eval_duration": (read as f64 * PROMPT_MS * 1e6) as u64,
-        "eval_duration": ((written - 1) as f64 * DECODE_MS * 1e6) as u64});
+        "eval_duration": ((written - 1) as f64 * decode_ms * 1e6) as u64});
     steps.push(Step::Send(format!("{last}\n")));
     Reply::steps(200, steps)
 }
