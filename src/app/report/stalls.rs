@@ -19,21 +19,9 @@ use super::document::{Phase, StallCause, StallKind, StallReport};
 enum On {
     Copy { cut: usize, split: u16, input: u16 },
     Device(DeviceIndex),
-    Wait(SyncOrder),
+    Wait(SyncKind),
     Read { cut: usize, output: u16 },
 }
-
-/// A kind of synchronisation that has an order, by its place in the list below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct SyncOrder(usize);
-
-const SYNCS: [SyncKind; 5] = [
-    SyncKind::None,
-    SyncKind::UserInput,
-    SyncKind::Event,
-    SyncKind::MoeIds,
-    SyncKind::BlockingCopy,
-];
 
 /// Sums of one device in one phase.
 #[derive(Clone, Debug, Default)]
@@ -114,10 +102,7 @@ fn classify(
             (1, Some(On::Copy { cut: number, split, input }))
         }
         SpanKind::Compute { split, .. } => (2, Some(On::Device(of(split)?))),
-        SpanKind::Wait { split, sync, .. } if of(split)? == device => {
-            let at = SYNCS.iter().position(|s| *s == sync).unwrap_or(0);
-            (3, Some(On::Wait(SyncOrder(at))))
-        }
+        SpanKind::Wait { split, sync, .. } if of(split)? == device => (3, Some(On::Wait(sync))),
         SpanKind::Copy { to, .. } => (4, Some(On::Device(to))),
         SpanKind::Wait { split, .. } => (4, Some(On::Device(of(split)?))),
         SpanKind::Output { output, .. } => (5, Some(On::Read { cut: number, output })),
@@ -209,9 +194,7 @@ fn cause(on: On, cuts: &[Cut], devices: &[DeviceFact]) -> StallCause {
         On::Device(index) => {
             StallCause { device: name(index), ..StallCause::of(StallKind::Device) }
         }
-        On::Wait(SyncOrder(at)) => {
-            StallCause { sync: SYNCS.get(at).copied(), ..StallCause::of(StallKind::Wait) }
-        }
+        On::Wait(sync) => StallCause { sync: Some(sync), ..StallCause::of(StallKind::Wait) },
         On::Read { cut, output } => {
             let outputs = cuts.get(cut).map(|c| &c.fact().outputs);
             let output = outputs.and_then(|o| o.get(output as usize));
