@@ -21,16 +21,7 @@ pub fn markdown(report: &Report) -> String {
         let _ = writeln!(out, "- **finding** `{}`: {}", finding.rule, finding.title);
     }
     for section in sections(report) {
-        let _ = writeln!(out, "\n### {}\n", section.title);
-        if !section.table.is_empty() {
-            out.push_str(&section.table.markdown());
-        }
-        if !section.notes.is_empty() {
-            out.push('\n');
-        }
-        for note in section.notes {
-            let _ = writeln!(out, "- {note}");
-        }
+        out.push_str(&section.markdown("###"));
     }
     for output in &report.output {
         let _ = writeln!(

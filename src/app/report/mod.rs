@@ -17,6 +17,7 @@ pub mod log;
 mod markdown;
 mod planned;
 mod process;
+mod section;
 mod sections;
 mod stalled;
 mod stalls;

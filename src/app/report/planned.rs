@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::base::event::PlanFact;
 use crate::engine::runtime::Planned;
 
+use super::accumulate::Accumulator;
 use super::cuts::Cut;
-use super::document::{
-    Phase, REPORT_SCHEMA, Report, Source, SourceKind, SplitReport, Timings, Verdict,
-};
+use super::document::{Phase, Report, SplitReport};
 use super::facts::engine_facts;
+use super::timing::{Totals, build};
 
 /// The report of a plan. Its splits are those of the largest ubatches, with counts and times of 0.
 pub fn plan_report(planned: &Planned) -> Report {
@@ -19,22 +19,6 @@ pub fn plan_report(planned: &Planned) -> Report {
     };
     let mut all = splits(&planned.decode, Phase::Decode);
     all.extend(splits(&planned.prompt, Phase::Prompt));
-    Report {
-        schema: REPORT_SCHEMA.to_string(),
-        source: Source {
-            kind: SourceKind::Run,
-            engine: "gpuwhy".to_string(),
-            engine_version: env!("CARGO_PKG_VERSION").to_string(),
-            dialect: None,
-        },
-        verdict: Verdict::Unknown,
-        findings: Vec::new(),
-        warnings: Vec::new(),
-        facts: engine_facts(planned.setup(), None),
-        splits: all,
-        reads: Vec::new(),
-        stalls: Vec::new(),
-        timings: Timings::default(),
-        output: Vec::new(),
-    }
+    let facts = engine_facts(planned.setup(), None);
+    Report { splits: all, ..build(&Accumulator::new(), facts, Totals::default()) }
 }

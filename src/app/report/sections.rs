@@ -4,19 +4,12 @@ use crate::base::units::{Bytes, BytesPerSecond, Nanos};
 
 use super::document::{LayerPlacement, MemoryFacts, Phase, PhaseTimings, Report, SplitReport};
 use super::headline::label;
+use super::section::Section;
 use super::stalled::stalled;
 use super::table::Table;
 
 /// Splits that a table shows; of more, those that took longest.
 const SPLITS_SHOWN: usize = 24;
-
-/// A part of the report.
-pub(super) struct Section {
-    pub(super) title: String,
-    pub(super) table: Table,
-    /// Sentences below the table.
-    pub(super) notes: Vec<String>,
-}
 
 /// Every section that has something to say, the most telling first.
 pub(super) fn sections(report: &Report) -> Vec<Section> {
@@ -26,7 +19,7 @@ pub(super) fn sections(report: &Report) -> Vec<Section> {
     all.extend(decode);
     all.extend(prompt);
     all.extend([nodes(report), layers(report), memory(report), first_token(report)]);
-    all.retain(|s| !s.table.is_empty() || !s.notes.is_empty());
+    all.retain(|s| !s.is_empty());
     all
 }
 

@@ -28,13 +28,7 @@ pub fn text(report: &Report, style: Style) -> String {
         let _ = writeln!(out, "something is wrong, but no rule says what");
     }
     for section in sections(report) {
-        let _ = writeln!(out, "\n{}", style.bold(&section.title));
-        if !section.table.is_empty() {
-            out.push_str(&section.table.text("  ", style));
-        }
-        for note in section.notes {
-            let _ = writeln!(out, "  {}", wrap(&note, "    "));
-        }
+        out.push_str(&section.text(style));
     }
     out
 }

@@ -19,13 +19,7 @@ pub fn check_text(report: &CheckReport, style: Style) -> String {
         let _ = writeln!(out, "  {label:10}{}", wrap(&text, &" ".repeat(12)));
     }
     for section in sections(report) {
-        let _ = writeln!(out, "\n{}", style.bold(&section.title));
-        if !section.table.is_empty() {
-            out.push_str(&section.table.text("  ", style));
-        }
-        for note in section.notes {
-            let _ = writeln!(out, "  {}", wrap(&note, "    "));
-        }
+        out.push_str(&section.text(style));
     }
     out
 }
@@ -36,15 +30,10 @@ pub fn check_markdown(report: &CheckReport) -> String {
     for (label, text) in sides(report) {
         let _ = writeln!(out, "- {label}: {}", escaped(&text));
     }
-    for section in sections(report) {
-        let _ = writeln!(out, "\n#### {}\n", escaped(&section.title));
-        if !section.table.is_empty() {
-            out.push_str(&section.table.markdown());
-            out.push('\n');
-        }
-        for note in section.notes {
-            let _ = writeln!(out, "- {}", escaped(&note));
-        }
+    for mut section in sections(report) {
+        section.title = escaped(&section.title);
+        section.notes = section.notes.iter().map(|note| escaped(note)).collect();
+        out.push_str(&section.markdown("####"));
     }
     out
 }

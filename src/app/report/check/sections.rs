@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::advise::measure::Metric;
 use crate::advise::regress::{Attribution, Effect, MetricVerdict, StructureChange, Verdict};
 use crate::app::report::Table;
+use crate::app::report::section::Section;
 use crate::base::units::Nanos;
 
 use super::document::{CheckMode, CheckReport};
@@ -14,13 +15,6 @@ const FACTS_SHOWN: usize = 16;
 
 /// Parts of the extra time that are told.
 const PARTS_SHOWN: usize = 8;
-
-/// A heading, a table and sentences below it.
-pub(super) struct Section {
-    pub(super) title: String,
-    pub(super) table: Table,
-    pub(super) notes: Vec<String>,
-}
 
 /// One line: what came of it.
 pub(super) fn headline(report: &CheckReport) -> String {
@@ -62,7 +56,7 @@ pub(super) fn sections(report: &CheckReport) -> Vec<Section> {
             .map(|phase| attribution(&test.test, phase))
     }));
     all.push(changes(report));
-    all.retain(|s| !s.table.is_empty() || !s.notes.is_empty());
+    all.retain(|s| !s.is_empty());
     all
 }
 
