@@ -10,7 +10,6 @@ use crate::engine::backend::cpu::{Isa, allowed_processors, oversubscribed};
 use crate::engine::backend::{Device, DeviceError};
 use crate::engine::gguf::Gguf;
 use crate::engine::model::{CacheShape, GraphShape, Model, context_cells, window_cells};
-use crate::engine::sched::placement::Placement;
 use crate::engine::sched::{Allocation, ComputeError, Prepared, Scheduler, SplitPlan};
 use crate::engine::tokenizer::{Tokenizer, Vocab};
 
@@ -20,7 +19,7 @@ use super::devices::{OpenedDevices, open_devices};
 use super::error::RuntimeError;
 use super::fit::{self, Candidate};
 use super::options::{Fit, GpuLayers, RuntimeOptions};
-use super::planned::Setup;
+use super::planned::{Decisions, Setup};
 use super::read_ahead::{ReadAhead, stretches};
 use super::residents;
 
@@ -68,12 +67,7 @@ pub struct Engine {
     pub(super) prepared: VecDeque<(GraphShape, Prepared)>,
     pub(super) next_ubatch: u64,
     tokenizer: Arc<Tokenizer>,
-    placement: Placement,
-    budget: MemoryBudget,
-    fit: Fit,
-    summary: PlanSummary,
-    threads: String,
-    gpus: String,
+    decisions: Decisions,
     /// Goes on while the first prompt is computed, and ends with the engine.
     _reading: ReadAhead,
 }
@@ -149,12 +143,7 @@ impl Engine {
             prepared: VecDeque::new(),
             next_ubatch: 0,
             tokenizer: Arc::new(tokenizer),
-            placement,
-            budget,
-            fit,
-            summary,
-            threads,
-            gpus,
+            decisions: Decisions { placement, budget, fit, summary, threads, gpus },
             _reading: reading,
         })
     }
@@ -181,17 +170,7 @@ impl Engine {
 
     /// Everything that was decided before anything ran.
     pub fn setup(&self) -> Setup<'_> {
-        Setup {
-            model: &self.model,
-            options: &self.options,
-            devices: self.scheduler.devices(),
-            placement: &self.placement,
-            budget: &self.budget,
-            fit: &self.fit,
-            summary: self.summary,
-            threads: &self.threads,
-            gpus: &self.gpus,
-        }
+        self.decisions.setup(&self.model, &self.options, &self.scheduler)
     }
 
     /// Forgets the tokens of a sequence from position `from` on.

@@ -57,6 +57,38 @@ impl Setup<'_> {
     }
 }
 
+/// What was decided beside the settings.
+pub(super) struct Decisions {
+    pub(super) placement: Placement,
+    pub(super) budget: MemoryBudget,
+    pub(super) fit: Fit,
+    pub(super) summary: PlanSummary,
+    pub(super) threads: String,
+    pub(super) gpus: String,
+}
+
+impl Decisions {
+    /// All of it together.
+    pub(super) fn setup<'a>(
+        &'a self,
+        model: &'a Model,
+        options: &'a RuntimeOptions,
+        scheduler: &'a Scheduler,
+    ) -> Setup<'a> {
+        Setup {
+            model,
+            options,
+            devices: scheduler.devices(),
+            placement: &self.placement,
+            budget: &self.budget,
+            fit: &self.fit,
+            summary: self.summary,
+            threads: &self.threads,
+            gpus: &self.gpus,
+        }
+    }
+}
+
 /// What [`super::Engine::load`] would do with a model, up to the point where it takes memory.
 pub struct Planned {
     /// How the largest prompt ubatch is cut.
@@ -66,12 +98,7 @@ pub struct Planned {
     model: Model,
     options: RuntimeOptions,
     scheduler: Scheduler,
-    placement: Placement,
-    budget: MemoryBudget,
-    fit: Fit,
-    summary: PlanSummary,
-    threads: String,
-    gpus: String,
+    decisions: Decisions,
 }
 
 impl Planned {
@@ -95,34 +122,13 @@ impl Planned {
         let fact = |w: &Worst| plan_fact(&w.graph, &w.plan, &placement.residence, &names);
         let (prompt, decode) = (fact(&plans.prompt), fact(&plans.decode));
         let summary = PlanSummary::of(&plans);
-        Ok(Self {
-            prompt,
-            decode,
-            model,
-            options,
-            scheduler,
-            placement,
-            budget,
-            fit,
-            summary,
-            threads,
-            gpus,
-        })
+        let decisions = Decisions { placement, budget, fit, summary, threads, gpus };
+        Ok(Self { prompt, decode, model, options, scheduler, decisions })
     }
 
     /// What was decided.
     pub fn setup(&self) -> Setup<'_> {
-        Setup {
-            model: &self.model,
-            options: &self.options,
-            devices: self.scheduler.devices(),
-            placement: &self.placement,
-            budget: &self.budget,
-            fit: &self.fit,
-            summary: self.summary,
-            threads: &self.threads,
-            gpus: &self.gpus,
-        }
+        self.decisions.setup(&self.model, &self.options, &self.scheduler)
     }
 
     /// The devices as events tell them.
