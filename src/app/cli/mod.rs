@@ -19,6 +19,7 @@ mod model;
 mod output;
 mod perplexity;
 mod progress;
+mod random_tokens;
 mod recording;
 mod run;
 mod sample;

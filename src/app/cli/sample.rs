@@ -23,6 +23,7 @@ use crate::observe::telemetry::host::ProcessorCounters;
 use super::failure::Failure;
 use super::flags::RuntimeArgs;
 use super::output;
+use super::random_tokens::RandomTokens;
 use super::source::ModelArgs;
 
 /// Arguments of `gpuwhy sample`.
@@ -165,32 +166,26 @@ struct Sequences {
     filled: usize,
     /// The next token of each.
     next: Vec<u32>,
-    bos: Option<u32>,
-    n_vocab: u64,
-    /// State of a linear congruential generator: which tokens does not matter, that they differ does.
-    random: u64,
+    random: RandomTokens,
 }
 
 impl Sequences {
     fn new(engine: &Engine) -> Self {
-        let tokenizer = engine.tokenizer();
         let count = engine.options().n_seq_max;
-        let bos = tokenizer.vocab().bos.filter(|_| tokenizer.adds_bos());
-        Self {
+        let mut sequences = Self {
             count: count as u8,
             filled: 0,
-            next: vec![bos.unwrap_or(0); count],
-            bos,
-            n_vocab: engine.model().hparams().n_vocab as u64,
-            random: 1,
-        }
+            next: Vec::new(),
+            random: RandomTokens::new(engine),
+        };
+        sequences.begin();
+        sequences
     }
 
-    fn random(&mut self) -> u32 {
-        // Knuth's MMIX constants.
-        self.random =
-            self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.random >> 33) % self.n_vocab.max(1)) as u32
+    /// What an empty context goes on with.
+    fn begin(&mut self) {
+        self.filled = 0;
+        self.next = (0..self.count).map(|_| self.random.at(0)).collect();
     }
 
     /// Computes `n` random tokens of every sequence, one sequence after the other, and notes what
@@ -199,8 +194,7 @@ impl Sequences {
         let mut tokens = Vec::with_capacity(n * self.count as usize);
         for seq in 0..self.count {
             for pos in self.filled..self.filled + n {
-                let random = self.random();
-                let token = if pos == 0 { self.bos.unwrap_or(random) } else { random };
+                let token = self.random.at(pos);
                 let logits = pos + 1 == self.filled + n;
                 tokens.push(BatchToken { token, pos: pos as i32, seq: SeqId(seq), logits });
             }
@@ -236,10 +230,9 @@ impl Sequences {
 
     /// Empties the context.
     fn forget(&mut self, engine: &mut Engine) {
-        self.next.fill(self.bos.unwrap_or(0));
         for seq in 0..self.count {
             engine.truncate(SeqId(seq), 0);
         }
-        self.filled = 0;
+        self.begin();
     }
 }

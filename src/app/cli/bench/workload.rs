@@ -2,6 +2,7 @@
 //! random tokens.
 
 use crate::app::cli::failure::Failure;
+use crate::app::cli::random_tokens::RandomTokens;
 use crate::engine::runtime::{BatchToken, Engine, SeqId};
 
 use super::matrix::Test;
@@ -12,11 +13,7 @@ const SEQ: SeqId = SeqId(0);
 /// The tests' tokens and the way to compute them on one engine.
 pub(super) struct Workload {
     test: Test,
-    n_vocab: u32,
-    bos: Option<u32>,
-    /// State of a linear congruential generator: which tokens does not matter, that they differ
-    /// does.
-    random: u64,
+    tokens: RandomTokens,
     /// Positions up to here are in the context and stay there from test to test.
     filled: usize,
     /// Layers with a sliding window forget what is so far back; 0 when there are none.
@@ -29,12 +26,9 @@ impl Workload {
     /// Work for this engine, whose context is empty; first comes [`Workload::set`].
     pub(super) fn new(engine: &Engine) -> Self {
         let h = engine.model().hparams();
-        let tokenizer = engine.tokenizer();
         Self {
             test: Test { n_prompt: 0, n_gen: 0, n_depth: 0 },
-            n_vocab: h.n_vocab as u32,
-            bos: tokenizer.vocab().bos.filter(|_| tokenizer.adds_bos()),
-            random: 1,
+            tokens: RandomTokens::new(engine),
             filled: 0,
             window: h.sliding_window.map_or(0, |w| w as usize),
             went_on: false,
@@ -94,11 +88,7 @@ impl Workload {
     }
 
     fn token(&mut self, pos: usize, logits: bool) -> BatchToken {
-        // Knuth's MMIX constants.
-        self.random =
-            self.random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        let random = ((self.random >> 33) % u64::from(self.n_vocab.max(1))) as u32;
-        let token = if pos == 0 { self.bos.unwrap_or(random) } else { random };
+        let token = self.tokens.at(pos);
         BatchToken { token, pos: pos as i32, seq: SEQ, logits }
     }
 
