@@ -357,6 +357,11 @@ impl Client {
         Ok(bytes)
     }
 
+    /// An answer that ended before the server said that it is complete.
+    pub(super) fn cut_off(&self) -> HttpError {
+        HttpError::of_io(&self.base.to_string(), io::ErrorKind::UnexpectedEof.into())
+    }
+
     /// An error that a server tells inside of an answer with status 200.
     pub(super) fn told(&self, said: &str) -> HttpError {
         let said = printable(said);

@@ -237,10 +237,7 @@ impl Generate for Ollama {
             pieces += 1;
             check_pieces(self.client.base(), ask.generate_tokens, pieces)?;
         }
-        Err(HttpError::of_io(
-            &self.client.base().to_string(),
-            std::io::ErrorKind::UnexpectedEof.into(),
-        ))
+        Err(self.client.cut_off())
     }
 }
 

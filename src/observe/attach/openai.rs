@@ -124,10 +124,7 @@ impl Generate for OpenAi {
         if is_complete {
             return Ok(generation);
         }
-        Err(HttpError::of_io(
-            &self.client.base().to_string(),
-            std::io::ErrorKind::UnexpectedEof.into(),
-        ))
+        Err(self.client.cut_off())
     }
 }
 

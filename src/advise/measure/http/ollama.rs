@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::fleet;
 use super::prompts::Prompts;
 use super::readings::{self, Seen};
-use super::text::{check_read, text_requests, tokens_per_word};
+use super::text::TextPrompts;
 use crate::advise::measure::{MeasureError, Metric, Sample, Structure, Target, TargetFacts, Test};
 use crate::observe::attach::{Ollama, RunningModel};
 
@@ -20,16 +19,14 @@ pub(super) struct OllamaTarget {
     name: String,
     server: Ollama,
     version: String,
-    prompts: Prompts,
-    /// Once it is known.
-    tokens_per_word: Option<f64>,
+    prompts: TextPrompts,
     /// Whether this target has had the model loaded with its own settings.
     is_loaded: bool,
 }
 
 impl OllamaTarget {
     pub(super) fn new(name: String, server: Ollama, version: String, prompts: Prompts) -> Self {
-        Self { name, server, version, prompts, tokens_per_word: None, is_loaded: false }
+        Self { name, server, version, prompts: TextPrompts::new(prompts), is_loaded: false }
     }
 
     /// The model, loaded if it is not yet, as Ollama shows it.
@@ -108,17 +105,7 @@ impl Target for OllamaTarget {
     fn sample(&mut self, test: &Test) -> Result<Sample, MeasureError> {
         let load_ms = if test.reload { Some(self.reload()?) } else { None };
         self.loaded()?;
-        let per_word = match self.tokens_per_word {
-            Some(known) => known,
-            None => tokens_per_word(&self.name, &self.server, &mut self.prompts)?,
-        };
-        self.tokens_per_word = Some(per_word);
-        let seen = fleet::run_to_length(&self.name, &self.server, || {
-            text_requests(&mut self.prompts, test, per_word)
-        })?;
-        for request in &seen {
-            check_read(&self.name, test, request)?;
-        }
+        let seen = self.prompts.run(&self.name, &self.server, test)?;
         let seen_as = Seen { by_server: true, prompt_alone: test.depth == 0 };
         let mut sample = readings::sample(&self.name, test, seen_as, &seen)?;
         sample.metrics.extend(load_ms.map(|ms| (Metric::LoadMs, ms)));

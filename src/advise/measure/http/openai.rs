@@ -2,10 +2,9 @@
 
 use serde_json::json;
 
-use super::fleet;
 use super::prompts::Prompts;
 use super::readings::{self, Seen};
-use super::text::{check_read, text_requests, tokens_per_word};
+use super::text::TextPrompts;
 use crate::advise::measure::{MeasureError, Sample, Structure, Target, TargetFacts, Test};
 use crate::observe::attach::{ListedModel, OpenAi};
 
@@ -24,9 +23,7 @@ pub(super) struct OpenAiTarget {
     is_vllm: bool,
     version: String,
     listed: ListedModel,
-    prompts: Prompts,
-    /// Once it is known.
-    tokens_per_word: Option<f64>,
+    prompts: TextPrompts,
 }
 
 impl OpenAiTarget {
@@ -38,7 +35,7 @@ impl OpenAiTarget {
         listed: ListedModel,
         prompts: Prompts,
     ) -> Self {
-        Self { name, server, is_vllm, version, listed, prompts, tokens_per_word: None }
+        Self { name, server, is_vllm, version, listed, prompts: TextPrompts::new(prompts) }
     }
 
     /// vLLM's settings of its cache, by name; none of other servers, or where it hides its counters.
@@ -87,17 +84,7 @@ impl Target for OpenAiTarget {
     }
 
     fn sample(&mut self, test: &Test) -> Result<Sample, MeasureError> {
-        let per_word = match self.tokens_per_word {
-            Some(known) => known,
-            None => tokens_per_word(&self.name, &self.server, &mut self.prompts)?,
-        };
-        self.tokens_per_word = Some(per_word);
-        let seen = fleet::run_to_length(&self.name, &self.server, || {
-            text_requests(&mut self.prompts, test, per_word)
-        })?;
-        for request in &seen {
-            check_read(&self.name, test, request)?;
-        }
+        let seen = self.prompts.run(&self.name, &self.server, test)?;
         let seen_as = Seen { by_server: false, prompt_alone: test.depth == 0 };
         readings::sample(&self.name, test, seen_as, &seen)
     }
