@@ -251,7 +251,7 @@ fn throttling_a_falling_link_and_a_foreign_process_show_in_the_next_reading() {
     let library = open(&emulator);
     let mut eyes = Eyes::new(&library);
     let bits = |seen: &Seen| seen.value(GPU, Counter::ThrottleReasons).unwrap() as u64;
-    assert_eq!(throttle::costly(bits(&eyes.look())), 0);
+    assert_eq!(throttle::disturbing(bits(&eyes.look())), 0);
     emulator.follow(
         "gpu 0 memory 100 90\ngpu 0 link 1 4\ngpu 0 throttle 0x48\n\
          gpu 0 process 77 - 5 blender\n",

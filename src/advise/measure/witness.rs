@@ -202,7 +202,7 @@ mod tests {
         let process = |name| child(name, 2);
         let seen = Seen {
             looks: 8,
-            throttled: BTreeMap::from([((0, 0x4), 3), ((1, 0x40), 8)]),
+            throttled: BTreeMap::from([((0, 0x20), 3), ((1, 0x40), 8)]),
             processes: BTreeMap::from([
                 ((0, 7), process("llama-server")),
                 ((0, 8), process("python3")),
@@ -213,7 +213,7 @@ mod tests {
         let own = BTreeSet::from([7]);
         let mut conditions = Conditions::default();
         gpus(&seen, Some(&own), &mut conditions);
-        assert_eq!(conditions.throttled, ["GPU 0: power limit, in 3 of 8 readings"]);
+        assert_eq!(conditions.throttled, ["GPU 0: temperature limit, in 3 of 8 readings"]);
         let told = "python3 (process 8) on GPU 0 with 1.00 GiB";
         assert_eq!(conditions.foreign_gpu_processes, [told]);
         // A container numbers processes for itself.

@@ -1,5 +1,16 @@
 //! Why a GPU's clocks are lower than they could be: NVML's bits and their words.
 
+/// What kind of reason it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// There is nothing to do: it takes no speed from work.
+    Idle,
+    /// A limit or a setting that stays. A GPU at work is at its power limit as a rule.
+    Standing,
+    /// It comes and goes, and makes one measurement slower than the next.
+    Passing,
+}
+
 /// One reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reason {
@@ -9,25 +20,25 @@ pub struct Reason {
     pub id: &'static str,
     /// What a person reads.
     pub words: &'static str,
-    /// Whether it takes speed from work; an idle GPU lowers its clocks for good reason.
-    pub costs: bool,
+    /// Of which kind.
+    pub kind: Kind,
 }
 
 /// All reasons that NVML documents.
 pub const REASONS: [Reason; 9] = [
-    reason(0x1, "idle", "idle", false),
-    reason(0x2, "application-clocks", "clocks set by a user", true),
-    reason(0x4, "power-cap", "power limit", true),
-    reason(0x8, "hardware-slowdown", "hardware slowdown (heat or power supply)", true),
-    reason(0x10, "sync-boost", "held by another GPU of its sync boost group", true),
-    reason(0x20, "software-thermal", "temperature limit", true),
-    reason(0x40, "hardware-thermal", "hardware slowdown by heat", true),
-    reason(0x80, "power-brake", "power brake of the power supply", true),
-    reason(0x100, "display-clocks", "clocks set for a display", true),
+    reason(0x1, "idle", "idle", Kind::Idle),
+    reason(0x2, "application-clocks", "clocks set by a user", Kind::Standing),
+    reason(0x4, "power-cap", "power limit", Kind::Standing),
+    reason(0x8, "hardware-slowdown", "hardware slowdown (heat or power supply)", Kind::Passing),
+    reason(0x10, "sync-boost", "held by another GPU of its sync boost group", Kind::Passing),
+    reason(0x20, "software-thermal", "temperature limit", Kind::Passing),
+    reason(0x40, "hardware-thermal", "hardware slowdown by heat", Kind::Passing),
+    reason(0x80, "power-brake", "power brake of the power supply", Kind::Passing),
+    reason(0x100, "display-clocks", "clocks set for a display", Kind::Standing),
 ];
 
-const fn reason(bit: u64, id: &'static str, words: &'static str, costs: bool) -> Reason {
-    Reason { bit, id, words, costs }
+const fn reason(bit: u64, id: &'static str, words: &'static str, kind: Kind) -> Reason {
+    Reason { bit, id, words, kind }
 }
 
 /// The reasons in a sample of [`crate::base::counter::Counter::ThrottleReasons`].
@@ -35,9 +46,9 @@ pub fn reasons(bits: u64) -> impl Iterator<Item = &'static Reason> {
     REASONS.iter().filter(move |r| bits & r.bit != 0)
 }
 
-/// The bits of those reasons that take speed from work.
-pub fn costly(bits: u64) -> u64 {
-    reasons(bits).filter(|r| r.costs).fold(0, |sum, r| sum | r.bit)
+/// The bits of those reasons that disturb a measurement.
+pub fn disturbing(bits: u64) -> u64 {
+    reasons(bits).filter(|r| r.kind == Kind::Passing).fold(0, |sum, r| sum | r.bit)
 }
 
 #[cfg(test)]
@@ -48,8 +59,7 @@ mod tests {
     fn every_bit_has_its_word() {
         let ids: Vec<&str> = reasons(0x44).map(|r| r.id).collect();
         assert_eq!(ids, ["power-cap", "hardware-thermal"]);
-        assert_eq!(costly(0x1), 0);
-        assert_eq!(costly(0x205), 0x4);
+        assert_eq!(disturbing(0x127), 0x20);
         let known = nvml_wrapper::bitmasks::device::ThrottleReasons::all().bits();
         assert_eq!(REASONS.iter().fold(0, |sum, r| sum | r.bit), known);
     }

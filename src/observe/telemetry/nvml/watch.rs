@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_millis(250);
 pub struct Seen {
     /// How often was looked.
     pub looks: u32,
-    /// In how many looks a GPU had a reason to lower its clocks: GPU and NVML's bit.
+    /// In how many looks a GPU had a reason to lower its clocks that comes and goes: GPU and NVML's bit.
     pub throttled: BTreeMap<(u8, u64), u32>,
     /// Processes that computed, by GPU and by id as the driver numbers them.
     pub processes: BTreeMap<(u8, u32), SeenProcess>,
@@ -73,7 +73,7 @@ impl Seen {
         self.looks += 1;
         for gpu in 0..library.count().unwrap_or(0) {
             let bits = library.throttle_bits(gpu).unwrap_or(0);
-            for reason in throttle::reasons(throttle::costly(bits)) {
+            for reason in throttle::reasons(throttle::disturbing(bits)) {
                 *self.throttled.entry((gpu, reason.bit)).or_default() += 1;
             }
             for process in library.processes(gpu).unwrap_or_default() {
