@@ -154,6 +154,22 @@ fn a_stored_baseline_is_compared_with_on_its_own_machine_only() {
 }
 
 #[test]
+fn a_baseline_of_structure_alone_is_made_without_a_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    script(folder, None, &side(13, 2));
+    let update = mock(folder, &["text", "--update", "--structure-only"]);
+    assert_eq!(code(&update), 0, "{}", text(&update.stderr));
+    assert_eq!(code(&mock(folder, &["json", "--structure-only"])), 0);
+    // Of times it knows nothing.
+    let timed = mock(folder, &["json"]);
+    assert_eq!(code(&timed), 3, "{}", text(&timed.stdout));
+    assert!(json_of(&timed)["notes"].to_string().contains("no session"));
+    script(folder, None, &side(12, 2));
+    assert_eq!(code(&mock(folder, &["json", "--structure-only"])), 1);
+}
+
+#[test]
 fn a_damaged_baseline_stays_and_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
@@ -249,6 +265,8 @@ fn bad_arguments_are_told() {
     assert!(told(&["check", "--update", "--against", "x"]).contains("cannot be used with"));
     let effect = told(&["check", "--effect-min", "-3"]);
     assert!(effect.contains("effect"), "{effect}");
+    let flags = told(&["check", "-q", "--against-flags", "-ot 'x"]);
+    assert!(flags.contains("a quote is not closed"), "{flags}");
     let program = told(&["check", "-q", "--against", "/no/such/program"]);
     assert!(program.contains("cannot start /no/such/program"), "{program}");
     let url = told(&["check", "-q", "--url", "http://127.0.0.1:1"]);

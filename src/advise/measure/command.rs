@@ -58,7 +58,7 @@ impl CommandTarget {
     /// `command` is split into words as a shell does, with quotes; no shell runs it.
     pub fn new(name: impl Into<String>, command: &str) -> Result<Self, MeasureError> {
         let name = name.into();
-        let words = words(command).map_err(|e| MeasureError::new(format!("{name}: {e}")))?;
+        let words = split_words(command).map_err(|e| MeasureError::new(format!("{name}: {e}")))?;
         if words.is_empty() {
             return Err(MeasureError::new(format!("{name}: the command is empty")));
         }
@@ -95,14 +95,14 @@ impl CommandTarget {
 }
 
 /// Words as a POSIX shell would split them, without its variables and patterns.
-fn words(command: &str) -> Result<Vec<String>, String> {
+pub fn split_words(command: &str) -> Result<Vec<String>, String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut chars = command.chars();
     while let Some(c) = chars.next() {
         match (quote, c) {
             (Some(q), c) if c == q => quote = None,
             (Some('"') | None, '\\') => {
-                let next = chars.next().ok_or("the command ends in a backslash")?;
+                let next = chars.next().ok_or("it ends in a backslash")?;
                 word.get_or_insert_default().push(next);
             }
             (None, '\'' | '"') => {
@@ -114,7 +114,7 @@ fn words(command: &str) -> Result<Vec<String>, String> {
         }
     }
     if quote.is_some() {
-        return Err("a quote in the command is not closed".to_string());
+        return Err("a quote is not closed".to_string());
     }
     words.extend(word);
     Ok(words)
@@ -246,12 +246,12 @@ mod tests {
 
     #[test]
     fn words_are_those_of_a_shell() {
-        let split = |text: &str| words(text).unwrap();
+        let split = |text: &str| split_words(text).unwrap();
         assert_eq!(
             split(" a  -m 'b c' \"d\\\"e\" f\\ g '' "),
             ["a", "-m", "b c", "d\"e", "f g", ""]
         );
-        assert!(words("a 'b").is_err() && words("a\\").is_err());
+        assert!(split_words("a 'b").is_err() && split_words("a\\").is_err());
         assert!(CommandTarget::new("x", "  ").is_err());
     }
 

@@ -176,7 +176,8 @@ pub fn compare<'a>(
     driver.recording
 }
 
-/// The parts of each side's time, baseline's first: `times` samples in detail of each, in turn.
+/// The parts of each side's time, baseline's first: `times` samples in detail of each, in turn; one of
+/// each where neither tells any.
 pub fn details(
     test: &Test,
     baseline: &mut dyn Target,
@@ -190,6 +191,26 @@ pub fn details(
             let target: &mut dyn Target = if side == 0 { baseline } else { candidate };
             parts[side].push(target.detail(test)?.parts);
         }
+        if parts.iter().flatten().all(Vec::is_empty) {
+            break;
+        }
+    }
+    Ok(parts)
+}
+
+/// The parts of a candidate alone; none where it tells none.
+pub fn details_alone(
+    test: &Test,
+    candidate: &mut dyn Target,
+    times: usize,
+) -> Result<Vec<Vec<Part>>, MeasureError> {
+    let mut parts = Vec::new();
+    for _ in 0..times {
+        let told = candidate.detail(test)?.parts;
+        if told.is_empty() {
+            break;
+        }
+        parts.push(told);
     }
     Ok(parts)
 }
@@ -276,6 +297,8 @@ impl Driver<'_, '_> {
                 Ok(sample) => return Ok(sample),
                 Err(error) => error,
             };
+            // Ctrl-C ends a child as well; that is no fault of the target.
+            self.may_go_on()?;
             let Some(&wait_s) = waits.next().filter(|_| error.transient) else {
                 return Err(Stop::Failed(format!("{}: {error}", side.name())));
             };

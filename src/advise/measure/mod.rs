@@ -20,9 +20,10 @@ mod witnessed;
 mod workload;
 
 pub use clock::{Clock, RealClock};
-pub use command::CommandTarget;
+pub use command::{CommandTarget, split_words};
 pub use compare::{
-    Progress, Recording, Round, Run, Side, Stop, TestRecord, compare, details, rounds_max,
+    Progress, Recording, Round, Run, Side, Stop, TestRecord, compare, details, details_alone,
+    rounds_max,
 };
 pub use own::OwnTarget;
 pub use sample::{Conditions, Metric, Part, Sample};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::advise::measure::{
-    Clock, Metric, Progress, RealClock, Recording, Run, Sample, Side, Stop, Structure, Target,
-    Workload, compare, details,
+    Clock, Metric, Part, Progress, RealClock, Recording, Run, Sample, Side, Stop, Structure,
+    Target, Workload, compare, details, details_alone,
 };
 use crate::advise::regress::{
     Baseline, Comparison, Judge, Rules, Session, StoredSession, Verdict, attribute, conditions,
@@ -73,16 +73,16 @@ pub(super) fn check(
         Some(target) => Reference::Target(target),
         None => Reference::Stored(Box::new(stored(&path)?)),
     };
-    let mut report = compare_structure(workload, &mut reference, candidate.as_mut(), &path)?;
-    // What the baseline does not know cannot have been shown to be the same.
-    let mut refused = !report.notes.is_empty();
+    let (mut report, mut compared) =
+        compare_structure(workload, &mut reference, candidate.as_mut(), &path)?;
     if !args.structure_only {
         let clock = clock.as_ref();
-        refused |=
-            !compare_times(args, workload, clock, &mut reference, candidate.as_mut(), &mut report);
+        compared &=
+            compare_times(args, workload, clock, &mut reference, candidate.as_mut(), &mut report);
     }
     report.verdict = CheckReport::verdict_of(&report.structure, report.timing.as_ref());
-    if refused && report.verdict != Verdict::Regressed {
+    // What could not be compared has not been shown to be the same.
+    if !compared && report.verdict != Verdict::Regressed {
         report.verdict = Verdict::Inconclusive;
     }
     Ok(report)
@@ -96,13 +96,14 @@ fn stored(path: &Path) -> Result<Baseline, Failure> {
     })
 }
 
-/// The report with the structure compared; notes tell which tests the baseline does not know.
+/// The report with the structure compared, and whether the baseline knows all tests; notes tell which
+/// it does not know.
 fn compare_structure(
     workload: &Workload,
     reference: &mut Reference,
     candidate: &mut dyn Target,
     path: &Path,
-) -> Result<CheckReport, Failure> {
+) -> Result<(CheckReport, bool), Failure> {
     let after = structures(candidate, workload)?;
     let facts = candidate.facts()?;
     let (name, reference_facts, before) = match reference {
@@ -122,7 +123,8 @@ fn compare_structure(
             None => notes.push(format!("the baseline does not know test {test}; --update adds it")),
         }
     }
-    Ok(CheckReport {
+    let knows_all = notes.is_empty();
+    let report = CheckReport {
         schema: CHECK_SCHEMA.to_string(),
         verdict: Verdict::Inconclusive,
         workload: workload.name.clone(),
@@ -135,7 +137,8 @@ fn compare_structure(
         attribution: Vec::new(),
         notes,
         samples: BTreeMap::new(),
-    })
+    };
+    Ok((report, knows_all))
 }
 
 /// Compares times; false where the baseline's were taken on another machine.
@@ -164,7 +167,7 @@ fn compare_times(
         Reference::Target(_) => CheckMode::Interleaved,
         Reference::Stored(_) => CheckMode::Stored,
     };
-    let stored_details: BTreeMap<String, Vec<Vec<_>>> = stored
+    let stored_details: BTreeMap<String, Vec<Vec<Part>>> = stored
         .last()
         .map(|s| s.tests.iter().map(|(test, t)| (test.clone(), t.details())).collect())
         .unwrap_or_default();
@@ -178,7 +181,7 @@ fn compare_times(
         progress: &mut tell,
         seed: crate::base::clock::now_ns(),
     };
-    let judge_is_paired = matches!(reference, Reference::Target(_));
+    let is_paired = matches!(reference, Reference::Target(_));
     let beside: Option<&mut dyn Target> = match reference {
         Reference::Target(target) => Some(target.as_mut()),
         Reference::Stored(_) => None,
@@ -186,7 +189,7 @@ fn compare_times(
     let recording = compare(workload, beside, candidate, run, &mut |recording| {
         let open = judge.still_open(recording);
         // A machine that others use all the time does not become quiet by waiting for it.
-        if hopeless(recording, judge_is_paired) { vec![false; open.len()] } else { open }
+        if hopeless(recording, is_paired, &rules) { vec![false; open.len()] } else { open }
     });
     if let Stop::Failed(error) = &recording.stop {
         report.notes.push(format!("sampling stopped: {error}"));
@@ -202,11 +205,10 @@ fn compare_times(
 /// Rounds after which a machine that was disturbed in each of them is given up.
 const ROUNDS_HOPELESS: usize = 12;
 
-fn hopeless(recording: &Recording, paired: bool) -> bool {
-    let limits = conditions::Limits::default();
+fn hopeless(recording: &Recording, is_paired: bool, rules: &Rules) -> bool {
     let rounds = || recording.tests.iter().flat_map(|t| &t.rounds);
     let of_each = recording.tests.iter().all(|t| t.rounds.len() >= ROUNDS_HOPELESS);
-    of_each && !rounds().any(|r| conditions::clean(r, paired, &limits))
+    of_each && !rounds().any(|r| conditions::clean(r, is_paired, &rules.limits))
 }
 
 fn history(session: &StoredSession) -> Session {
@@ -265,7 +267,7 @@ fn explain(
     timing: &Comparison,
     reference: &mut Reference,
     candidate: &mut dyn Target,
-    stored: &BTreeMap<String, Vec<Vec<crate::advise::measure::Part>>>,
+    stored: &BTreeMap<String, Vec<Vec<Part>>>,
     notes: &mut Vec<String>,
 ) -> Vec<TestAttribution> {
     let mut all = Vec::new();
@@ -276,11 +278,8 @@ fn explain(
         }
         let sides = match reference {
             Reference::Target(target) => details(test, target.as_mut(), candidate, DETAILS),
-            Reference::Stored(_) => {
-                let ours = (0..DETAILS).map(|_| candidate.detail(test).map(|s| s.parts));
-                let ours: Result<Vec<_>, _> = ours.collect();
-                ours.map(|ours| [stored.get(&test.name).cloned().unwrap_or_default(), ours])
-            }
+            Reference::Stored(_) => details_alone(test, candidate, DETAILS)
+                .map(|ours| [stored.get(&test.name).cloned().unwrap_or_default(), ours]),
         };
         match sides {
             Ok([before, after]) if before.iter().chain(&after).all(Vec::is_empty) => {

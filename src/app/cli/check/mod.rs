@@ -39,7 +39,8 @@ pub(super) struct CheckArgs {
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
 
-    /// Sample the target and add the session to the baseline, which takes on the structure of now
+    /// Sample the target and add the session to the baseline, which takes on the structure of now; with
+    /// --structure-only that alone
     #[arg(long, conflicts_with_all = ["against", "against_flags", "against_url"])]
     update: bool,
 
@@ -159,18 +160,18 @@ pub(super) fn run(args: &CheckArgs, typed: &[OsString]) -> Result<ExitCode, Fail
 /// The workload that was named, with what was typed in place of its own.
 fn workload(args: &CheckArgs) -> Result<Workload, Failure> {
     let name = &args.workload;
-    let known = shipped().iter().find(|(known, _)| known == name);
-    let (file, text) = if let Some((known, text)) = known {
-        (format!("profiles/workloads/{known}.toml"), (*text).to_string())
-    } else {
+    let read = || {
         let names: Vec<&str> = shipped().iter().map(|s| s.0).collect();
         let text = std::fs::read_to_string(name).map_err(|e| {
             Failure::file("read the workload", Path::new(name), &e)
                 .hint(format!("a file, or one of {}", names.join(", ")))
         })?;
-        (name.clone(), text)
+        Workload::parse(name, &text).map_err(Failure::new)
     };
-    let mut workload = Workload::parse(&file, &text).map_err(Failure::new)?;
+    let mut workload = match Workload::by_name(name) {
+        Some(shipped) => shipped.map_err(Failure::new)?,
+        None => read()?,
+    };
     let sampling = &mut workload.sampling;
     if let Some(percent) = args.effect_min {
         sampling.effect_min_percent = percent;
@@ -207,8 +208,8 @@ mod tests {
     #[test]
     fn the_commands_of_the_ci_files_are_understood() {
         for (file, text, count) in [
-            ("github-check.yml", include_str!("../../../../docs/ci/github-check.yml"), 2),
-            ("gitlab-check.yml", include_str!("../../../../docs/ci/gitlab-check.yml"), 2),
+            ("github-check.yml", include_str!("../../../../docs/ci/github-check.yml"), 3),
+            ("gitlab-check.yml", include_str!("../../../../docs/ci/gitlab-check.yml"), 4),
             ("action.yml", include_str!("../../../../docs/ci/action/action.yml"), 1),
         ] {
             let text =

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::advise::measure::http::{HttpOptions, connect};
-use crate::advise::measure::{CommandTarget, MeasureError, OwnTarget, Target, Witnessed, Workload};
+use crate::advise::measure::{
+    CommandTarget, MeasureError, OwnTarget, Target, Witnessed, Workload, split_words,
+};
 use crate::app::cli::failure::Failure;
 use crate::observe::attach::{BaseUrl, discover, ollama_host, process_table};
 
@@ -53,7 +55,9 @@ pub(super) fn baseline(
             .map_err(|e| Failure::new(format!("cannot tell where this program lies: {e}")))?,
     };
     let flags = match &args.against_flags {
-        Some(text) => text.split_whitespace().map(str::to_string).collect(),
+        Some(text) => {
+            split_words(text).map_err(|e| Failure::new(format!("--against-flags '{text}': {e}")))?
+        }
         None => flags.to_vec(),
     };
     Ok(Some(own(args, "baseline", program, flags)))

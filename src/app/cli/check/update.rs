@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::advise::measure::{
-    Progress, Run, Sample, Stop, Structure, TargetFacts, TestRecord, Workload, compare,
+    Clock, Progress, Run, Sample, Stop, Structure, Target, TargetFacts, TestRecord, Workload,
+    compare, details_alone,
 };
-use crate::advise::regress::{Baseline, StoredSession, TestSession, conditions, store};
+use crate::advise::regress::{Baseline, Limits, StoredSession, TestSession, conditions, store};
 use crate::app::cli::failure::Failure;
 use crate::app::cli::{output, stop};
 
@@ -15,7 +16,8 @@ use super::{CheckArgs, progress, targets};
 /// Undisturbed samples of a session. More would say little: sessions differ by more than that.
 const SAMPLES: u32 = 20;
 
-/// Samples the target and adds a session to the baseline.
+/// Takes on the structure of now, and unless that is all that is wanted, samples the target and adds a
+/// session.
 pub(super) fn update(
     args: &CheckArgs,
     workload: &Workload,
@@ -28,69 +30,83 @@ pub(super) fn update(
     let began = output::utc_now();
     let structure = structures(candidate.as_mut(), workload)?;
     let facts = candidate.facts()?;
+    let tests = if args.structure_only {
+        None
+    } else {
+        Some(sampled(args, workload, clock.as_ref(), candidate.as_mut())?)
+    };
+    let session = tests.map(|tests| StoredSession {
+        engine_version: facts.engine_version.clone(),
+        settings: facts.settings.clone(),
+        machine: facts.machine.clone(),
+        tests,
+    });
+    let change = |old| renewed(old, workload, facts, structure, session.map(|s| (began, s)));
+    let kept = store::update(&path, change).map_err(|e| stored_failure(&e))?;
+    if !args.quiet {
+        let (sessions, tests) = (kept.sessions.len(), kept.structure.len());
+        let told = format!("{}: {tests} tests, {sessions} sessions\n", path.display());
+        output::stderr(&told);
+    }
+    Ok(())
+}
+
+/// The samples of a session, with detailed runs where the target tells parts.
+fn sampled(
+    args: &CheckArgs,
+    workload: &Workload,
+    clock: &dyn Clock,
+    candidate: &mut dyn Target,
+) -> Result<BTreeMap<String, TestSession>, Failure> {
     let sampling = &workload.sampling;
-    let wanted = SAMPLES.min(sampling.samples_max).max(sampling.samples_min);
-    let limits = conditions::Limits::default();
+    let wanted = SAMPLES.min(sampling.samples_max).max(sampling.samples_min) as usize;
+    let limits = Limits::default();
+    let clean =
+        |t: &TestRecord| t.rounds.iter().filter(|r| conditions::clean(r, false, &limits)).count();
     let mut tell = |p: &Progress<'_>| progress::show(args.quiet, p);
-    let cancel = stop::on_ctrl_c();
-    let run = Run { clock: clock.as_ref(), cancel, progress: &mut tell, seed: 0 };
-    let recording = compare(workload, None, candidate.as_mut(), run, &mut |recording| {
-        let clean = |t: &TestRecord| {
-            t.rounds.iter().filter(|r| conditions::clean(r, false, &limits)).count()
-        };
-        recording.tests.iter().map(|t| clean(t) < wanted as usize).collect()
+    let run = Run { clock, cancel: stop::on_ctrl_c(), progress: &mut tell, seed: 0 };
+    let recording = compare(workload, None, candidate, run, &mut |recording| {
+        recording.tests.iter().map(|t| clean(t) < wanted).collect()
     });
     match &recording.stop {
         Stop::Failed(error) => return Err(Failure::new(error)),
         Stop::Cancelled => {
-            return Err(Failure::new("interrupted")
-                .hint(format!("{} is as it was; run --update again", path.display())));
+            return Err(Failure::new("interrupted").hint("the baseline is as it was"));
         }
         Stop::Clear | Stop::Rounds | Stop::Time => {}
     }
     let mut tests = BTreeMap::new();
     for (record, test) in recording.tests.iter().zip(&workload.tests) {
+        let of = clean(record);
+        if of < wanted {
+            output::stderr(&format!(
+                "warning: {}: {of} undisturbed samples of {} that were taken, {wanted} were \
+                 wanted; disturbed ones are kept and not compared with\n",
+                record.test,
+                record.rounds.len()
+            ));
+        }
         let samples: Vec<&Sample> =
             record.rounds.iter().filter_map(|r| r.candidate.as_ref()).collect();
-        let mut details = Vec::new();
-        for _ in 0..DETAILS {
-            details.push(candidate.detail(test)?.parts);
-        }
+        let details = details_alone(test, candidate, DETAILS)?;
         tests.insert(record.test.clone(), TestSession::of(&samples, &details));
     }
-    let session = StoredSession {
-        engine_version: facts.engine_version.clone(),
-        settings: facts.settings.clone(),
-        machine: facts.machine.clone(),
-        tests,
-    };
-    let kept =
-        store::update(&path, |old| with_session(old, workload, facts, structure, &began, session));
-    let kept = kept.map_err(|e| stored_failure(&e))?;
-    if !args.quiet {
-        output::stderr(&format!(
-            "{}: {} sessions, {} tests, {} samples of each added\n",
-            path.display(),
-            kept.sessions.len(),
-            workload.tests.len(),
-            recording.tests.iter().map(|t| t.rounds.len()).max().unwrap_or(0)
-        ));
-    }
-    Ok(())
+    Ok(tests)
 }
 
-fn with_session(
+fn renewed(
     old: Option<Baseline>,
     workload: &Workload,
     facts: TargetFacts,
     structure: BTreeMap<String, Structure>,
-    began: &str,
-    session: StoredSession,
+    session: Option<(String, StoredSession)>,
 ) -> Baseline {
     let mut baseline = old.unwrap_or_else(|| Baseline::new(&workload.name, facts.clone()));
     baseline.target = facts;
     baseline.workload.clone_from(&workload.name);
     baseline.structure.extend(structure);
-    baseline.add(began, session);
+    if let Some((began, session)) = session {
+        baseline.add(&began, session);
+    }
     baseline
 }
