@@ -88,6 +88,14 @@ impl Generation {
             _ => self.arrivals.push(Arrival { at_ns, tokens }),
         }
     }
+
+    /// To be called when it has ended and its counts are known. Servers hold text back that is no whole
+    /// character yet, and send the end alone: of a single token that end is the arrival.
+    pub(super) fn settle(&mut self) {
+        if self.arrivals.is_empty() && self.generated_tokens == Some(1) {
+            self.arrived(self.ended_ns, Some(1));
+        }
+    }
 }
 
 /// An error for a generation that has sent more pieces than one of `asked` tokens can have.
@@ -122,6 +130,24 @@ mod tests {
         }
         let of = |at_ns, tokens| Arrival { at_ns, tokens };
         assert_eq!(generation.arrivals, [of(5, Some(3)), of(6, None), of(7, Some(1))]);
+    }
+
+    #[test]
+    fn a_single_token_that_was_held_back_came_at_the_end() {
+        let ended = |generated_tokens| {
+            let mut generation =
+                Generation { ended_ns: 9, generated_tokens, ..Generation::default() };
+            generation.settle();
+            generation.arrivals
+        };
+        assert_eq!(ended(Some(1)), [Arrival { at_ns: 9, tokens: Some(1) }]);
+        // Of several nobody knows when the first came, and of none there is nothing to tell.
+        assert!([Some(2), Some(0), None].into_iter().all(|n| ended(n).is_empty()));
+        let mut told =
+            Generation { ended_ns: 9, generated_tokens: Some(1), ..Generation::default() };
+        told.arrived(5, None);
+        told.settle();
+        assert_eq!(told.arrivals, [Arrival { at_ns: 5, tokens: None }]);
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl Generate for LlamaServer {
             if value["stop"] == true {
                 generation.ended_ns = event.at_ns;
                 finish(&mut generation, &value);
+                generation.settle();
                 return Ok(generation);
             }
             pieces += 1;

@@ -232,6 +232,7 @@ impl Generate for Ollama {
             if value["done"] == true {
                 generation.ended_ns = event.at_ns;
                 finish(&mut generation, &value);
+                generation.settle();
                 return Ok(generation);
             }
             pieces += 1;

@@ -122,6 +122,7 @@ impl Generate for OpenAi {
             check_pieces(self.client.base(), ask.generate_tokens, pieces)?;
         }
         if is_complete {
+            generation.settle();
             return Ok(generation);
         }
         Err(self.client.cut_off())
