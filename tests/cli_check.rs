@@ -186,6 +186,40 @@ fn a_damaged_baseline_stays_and_is_told() {
     }
 }
 
+/// A file may not grow beyond half a KiB: the program is killed in the middle of writing, or, where it
+/// does not listen to that signal, is told that there is no room.
+#[cfg(unix)]
+#[test]
+fn killed_while_writing_or_without_room_the_old_baseline_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    script(folder, None, &side(13, 2));
+    assert_eq!(code(&mock(folder, &["text", "--update"])), 0);
+    let path = folder.join(".gpuwhy/built-in.quick.json");
+    let before = fs::read(&path).unwrap();
+    assert!(before.len() > 1024);
+    let limited = |prelude: &str| {
+        let line = format!("{prelude} ulimit -f 1; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_gpuwhy")]).current_dir(folder);
+        command.args(MOCK).args(["text", "--update"]).output().unwrap()
+    };
+    let killed = limited("");
+    assert_eq!(killed.status.code(), None, "it was killed: {}", text(&killed.stderr));
+    assert_eq!(fs::read(&path).unwrap(), before);
+    let full = limited("trap '' XFSZ;");
+    assert_eq!(code(&full), 2);
+    let told = text(&full.stderr);
+    assert!(told.contains("cannot write") && told.contains("is as it was"), "{told}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    let names: Vec<_> = fs::read_dir(folder.join(".gpuwhy")).unwrap().flatten().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    // What a kill left behind is in nobody's way.
+    assert_eq!(code(&mock(folder, &["text", "--update"])), 0);
+    let after: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(after["sessions"].as_object().unwrap().len(), 2);
+}
+
 #[test]
 fn every_form_is_what_its_reader_expects() {
     let folder = tempfile::tempdir().unwrap();
