@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first; a floor imports only floors listed before it, and itself.
 const FLOORS: [(&str, &[&str]); 5] = [
-    ("base", &["clock", "counter", "event", "sink", "stats", "units"]),
+    ("base", &["clock", "counter", "event", "setup", "sink", "stats", "units"]),
     ("engine", &["tensor", "gguf", "tokenizer", "graph", "model", "backend", "sched", "runtime"]),
-    ("observe", &["attach", "logs", "telemetry", "record"]),
+    ("observe", &["attach", "logs", "telemetry", "record", "session"]),
     ("advise", &["plan", "diagnose", "measure", "tune", "regress"]),
     ("app", &["report", "tui", "server", "cli"]),
 ];

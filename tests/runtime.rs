@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use gpuwhy::base::event::{DeviceIndex, Event, Span, SpanKind, Track};
+use gpuwhy::base::event::{DeviceIndex, Event, Finish, Span, SpanKind, Track};
 use gpuwhy::base::sink::{MemorySink, NullSink, Sink};
 use gpuwhy::engine::backend::DeviceSpec;
 use gpuwhy::engine::gguf::Gguf;
 use gpuwhy::engine::runtime::{
-    BatchToken, Engine, FinishReason, GenerationResult, Generator, GpuLayers, Request,
-    RuntimeError, RuntimeOptions, SamplerOptions, SeqId,
+    BatchToken, Engine, GenerationResult, Generator, GpuLayers, Request, RuntimeError,
+    RuntimeOptions, SamplerOptions, SeqId,
 };
 use gpuwhy::engine::sched::placement::{SplitMode, parse_overrides};
 use gpuwhy::engine::tensor::DType;
@@ -182,7 +182,7 @@ fn requests_together_give_what_each_gives_alone() {
         let alone = generate(&mut load(|_| {}), &[prompt], 24).remove(0);
         assert_eq!(alone.0.tokens, both[i].0.tokens, "{prompt}");
         assert_eq!(alone.1, both[i].1);
-        assert_eq!(alone.0.finish, FinishReason::Length);
+        assert_eq!(alone.0.finish, Finish::Length);
         assert_eq!(alone.0.token_ns.len(), 24);
         assert!(!alone.1.is_empty());
     }
@@ -200,7 +200,7 @@ fn a_prompt_in_small_batches_gives_the_same() {
 fn a_full_context_ends_the_request_and_says_so() {
     let mut engine = load(|o| o.n_ctx = 32);
     let done = generate(&mut engine, &["Once upon a time"], 1000).remove(0).0;
-    assert_eq!(done.finish, FinishReason::ContextFull);
+    assert_eq!(done.finish, Finish::ContextFull);
     // Every token but the last was decoded, so the context is exactly full.
     assert_eq!(done.n_prompt + done.tokens.len() - 1, 32);
     // The cells are free again.
@@ -234,7 +234,7 @@ fn stopping_keeps_what_was_generated() {
         stop.store(heard >= 5, Ordering::Relaxed);
     });
     let result = results.unwrap().remove(0);
-    assert_eq!(result.finish, FinishReason::Cancelled);
+    assert_eq!(result.finish, Finish::Cancelled);
     assert!((5..20).contains(&result.tokens.len()), "{}", result.tokens.len());
 }
 

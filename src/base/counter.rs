@@ -14,6 +14,8 @@ pub enum Source {
     Process,
     /// The management library of NVIDIA's driver.
     Nvml,
+    /// A foreign server's own interface.
+    Server,
 }
 
 impl Source {
@@ -23,6 +25,7 @@ impl Source {
             Self::Host => "host",
             Self::Process => "process",
             Self::Nvml => "NVML",
+            Self::Server => "server",
         }
     }
 }
@@ -49,6 +52,10 @@ pub enum Subject {
     },
     /// One of the sources itself: what observing costs.
     Observer(Source),
+    /// The foreign server that is watched.
+    Server,
+    /// One of its slots, by its number.
+    Slot(u16),
 }
 
 /// How values of a counter relate to time.
@@ -210,6 +217,28 @@ counters! {
     ReadingCost: "reading_cpu_ns", "ns", Level;
     /// Time from a reading's begin to its end, waits included.
     ReadingTime: "reading_ns", "ns", Level;
+    /// Requests that a server can work on at once.
+    SlotsTotal: "slots", "slots", Level;
+    /// Those on which it works; of a single slot 0 or 1.
+    SlotsBusy: "slots_busy", "slots", Level;
+    /// Requests that wait until it has a slot for them.
+    RequestsQueued: "requests_queued", "requests", Level;
+    /// Tokens of prompts that it has read.
+    PromptTokens: "prompt_tokens", "tokens", Total;
+    /// Tokens that it has written.
+    DecodedTokens: "decoded_tokens", "tokens", Total;
+    /// Tokens of prompts for each second that it read them: its own figure.
+    PromptRate: "prompt_tokens_per_s", "tokens/s", Level;
+    /// Tokens for each second that it wrote them: its own figure.
+    DecodeRate: "decode_tokens_per_s", "tokens/s", Level;
+    /// Share of its KV cache that is in use.
+    KvUsed: "kv_used_share", "share", Level;
+    /// Tokens of context that a slot has.
+    SlotContext: "slot_context_tokens", "tokens", Level;
+    /// Tokens of the prompt of a slot's request.
+    SlotPrompt: "slot_prompt_tokens", "tokens", Level;
+    /// Tokens that a slot has written for its request.
+    SlotDecoded: "slot_decoded_tokens", "tokens", Level;
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::counter::{Counter, Source, Subject};
+use super::setup::SetupFact;
 
 /// Index of a device in the order of the scheduler's priority; the CPU is the last one.
 #[derive(
@@ -43,6 +44,37 @@ pub enum Event {
     Sample(Sample),
     /// A counter, or a whole source of them, tells nothing.
     Absent(Absent),
+    /// How the engine has set up its model, told before the first ubatch, and again when that changes.
+    Setup(#[serde(with = "as_json")] Arc<SetupFact>),
+    /// What a foreign server is, told when it is found and whenever any of it changes.
+    Server(Arc<ServerFact>),
+    /// A line of a log that is followed.
+    Line(Line),
+    /// A request came one step further.
+    Request(RequestStep),
+}
+
+/// What names its fields may grow without a new version of recordings.
+mod as_json {
+    use std::sync::Arc;
+
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(
+        value: &Arc<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        serde_json::to_string(value.as_ref()).map_err(S::Error::custom)?.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: for<'a> Deserialize<'a>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<T>, D::Error> {
+        let text = String::deserialize(from)?;
+        serde_json::from_str(&text).map(Arc::new).map_err(D::Error::custom)
+    }
 }
 
 impl Event {
@@ -54,9 +86,147 @@ impl Event {
             Self::Warning(warning) => Some(warning.at_ns),
             Self::Sample(sample) => Some(sample.at_ns),
             Self::Absent(absent) => Some(absent.at_ns),
-            Self::Device(_) | Self::Plan(_) | Self::Subject(_) => None,
+            Self::Server(server) => Some(server.at_ns),
+            Self::Line(line) => Some(line.at_ns),
+            Self::Request(step) => Some(step.at_ns),
+            Self::Device(_) | Self::Plan(_) | Self::Subject(_) | Self::Setup(_) => None,
         }
     }
+}
+
+/// A line of a log that is followed, without its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// When it was read, on the session's clock.
+    pub at_ns: u64,
+    /// What it says.
+    pub text: String,
+}
+
+/// A foreign server, as it and the system tell of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFact {
+    /// When it was found to be so, on the session's clock.
+    pub at_ns: u64,
+    /// `ollama`, `llama.cpp`, `vllm`; `openai` for another one that speaks OpenAI's interface.
+    pub engine: String,
+    /// Its version, empty where it does not tell.
+    pub engine_version: String,
+    /// Where it answers.
+    pub url: String,
+    /// Whether it does.
+    pub state: ServerState,
+    /// Its process; `None` for one on another machine, or where the system does not tell.
+    pub pid: Option<u32>,
+    /// The processes that compute for it, its own where it does that itself.
+    pub working_pids: Vec<u32>,
+    /// Requests that it works on at once.
+    pub slots: Option<u64>,
+    /// The models that it has loaded.
+    pub models: Vec<ServedModel>,
+    /// More of it, as name and value: what its command line says, where its log is.
+    pub details: Vec<(String, String)>,
+}
+
+/// Whether a server answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServerState {
+    /// It does.
+    #[default]
+    Up,
+    /// It says that it is not ready yet.
+    Loading,
+    /// It does not, or is gone.
+    Down,
+}
+
+/// A model that a server has loaded. What it does not tell is `None` or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedModel {
+    /// Its name there.
+    pub name: String,
+    /// Its file.
+    pub file: String,
+    /// Like `Q4_K_M`.
+    pub quantization: String,
+    /// Like `qwen2`.
+    pub architecture: String,
+    /// Weights as numbers.
+    pub parameters: Option<u64>,
+    /// Its layers, the output not counted.
+    pub layers: Option<u64>,
+    /// Bytes that it takes everywhere together.
+    pub bytes: Option<u64>,
+    /// Of these, the ones on GPUs.
+    pub vram_bytes: Option<u64>,
+    /// Tokens of context of one slot.
+    pub context_tokens: Option<u64>,
+    /// The context that it was trained with.
+    pub context_trained: Option<u64>,
+}
+
+/// A request came one step further.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestStep {
+    /// When, on the session's clock.
+    pub at_ns: u64,
+    /// Its number.
+    pub request: u64,
+    /// Which step.
+    pub step: Step,
+}
+
+/// The steps of a request, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// It waits for a sequence.
+    Queued {
+        /// Tokens of its prompt.
+        prompt_tokens: u32,
+    },
+    /// It has a sequence, and its first ubatch can begin.
+    Started {
+        /// The sequence, or slot.
+        slot: u16,
+    },
+    /// A token was chosen.
+    Token,
+    /// Text is certain: of one token, of several, or of a part of one.
+    Text(String),
+    /// It has ended.
+    Ended {
+        /// Why.
+        finish: Finish,
+        /// Tokens of its answer.
+        generated_tokens: u32,
+    },
+}
+
+/// Why a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// The model said that it is done.
+    EndOfGeneration,
+    /// It has as many tokens as were asked for.
+    Length,
+    /// Its share of the context is full.
+    ContextFull,
+    /// Somebody asked to stop.
+    Cancelled,
+}
+
+/// What a ubatch carries.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// One token of each running sequence.
+    Decode,
+    /// Tokens of a prompt.
+    Prompt,
 }
 
 /// One reading of a counter at one time.

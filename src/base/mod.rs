@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod counter;
 pub mod event;
+pub mod setup;
 pub mod sink;
 pub mod stats;
 pub mod units;

@@ -1,5 +1,6 @@
 //! Where events go. One stream, many readers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::event::Event;
@@ -37,6 +38,45 @@ impl MemorySink {
 impl Sink for MemorySink {
     fn record(&self, event: Event) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+/// Holds events until a reader on another thread takes them, so that none of its work is done by who
+/// emits them.
+#[derive(Debug)]
+pub struct Buffer {
+    events: Mutex<Vec<Event>>,
+    capacity: usize,
+    lost: AtomicU64,
+}
+
+impl Buffer {
+    /// Holds at most `capacity` events; those that come when it is full are counted as lost.
+    pub fn new(capacity: usize) -> Self {
+        Self { events: Mutex::default(), capacity, lost: AtomicU64::new(0) }
+    }
+
+    /// Exchanges the events so far, oldest first, for `into`, which is emptied: so that two vectors
+    /// serve for ever.
+    pub fn swap(&self, into: &mut Vec<Event>) {
+        into.clear();
+        std::mem::swap(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner), into);
+    }
+
+    /// Events that were lost so far.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Sink for Buffer {
+    fn record(&self, event: Event) {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if events.len() < self.capacity {
+            events.push(event);
+        } else {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

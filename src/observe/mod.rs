@@ -6,4 +6,5 @@
 pub mod attach;
 pub mod logs;
 pub mod record;
+pub mod session;
 pub mod telemetry;

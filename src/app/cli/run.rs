@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 
 use crate::app::report::{
-    self, Accumulator, Finish, Output, Report, Style, Totals, contention, engine_facts, markdown,
+    self, Accumulator, Output, Report, Style, Totals, contention, engine_facts, markdown,
     rss_bytes, text,
 };
 use crate::base::clock::now_ns;
@@ -18,7 +18,7 @@ use crate::base::event::{Event, LoadStage, PlanFact, Span, SpanKind, Track, Warn
 use crate::base::sink::{Fanout, Sink};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::store::builtin_prompt;
-use crate::engine::runtime::{Engine, FinishReason, GenerationResult, Generator, Request};
+use crate::engine::runtime::{Engine, GenerationResult, Generator, Request};
 use crate::engine::sched::{ComputeMode, dump};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::tokenizer::chat::Message;
@@ -377,12 +377,7 @@ fn totals(results: &[GenerationResult], texts: &Texts) -> Totals {
         text: texts.by_id.get(r.id).cloned().unwrap_or_default(),
         tokens_prompt: r.n_prompt as u64,
         tokens_generated: r.tokens.len() as u64,
-        finish: match r.finish {
-            FinishReason::EndOfGeneration => Finish::EndOfGeneration,
-            FinishReason::Length => Finish::Length,
-            FinishReason::ContextFull => Finish::ContextFull,
-            FinishReason::Cancelled => Finish::Cancelled,
-        },
+        finish: r.finish,
         first_token_ns: r.first_token_ns,
         total_ns: r.total_ns,
     });
@@ -415,11 +410,7 @@ impl Sink for Plans {
         match event {
             Event::Device(device) => seen.0.push(device.name),
             Event::Plan(plan) => seen.1.push(plan),
-            Event::Span(_)
-            | Event::Warning(_)
-            | Event::Subject(_)
-            | Event::Sample(_)
-            | Event::Absent(_) => {}
+            _ => {}
         }
     }
 }

@@ -1,25 +1,27 @@
 //! What is known of a model and its devices before anything runs.
 
+use std::collections::BTreeMap;
+
 use crate::base::event::DeviceIndex;
 use crate::engine::backend::cpu::allowed_processors;
 use crate::engine::backend::{DeviceInfo, DeviceKind};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::memory::weight_bytes;
-use crate::engine::model::{Blueprint, LayerClass, Model};
+use crate::engine::model::{Blueprint, LayerClass, Model, WeightInfo, WeightKind};
 use crate::engine::runtime::{DeviceBudget, Setup};
 use crate::engine::tensor::FileType;
 
 use super::document::{
-    ContextFacts, DeviceFacts, DeviceMemory, Facts, GraphFacts, LayerPlacement, MemoryFacts,
-    ModelFacts, PlacementFacts, WeightPlacement,
+    ContextFacts, DeviceFacts, DeviceMemory, GraphFacts, LayerPlacement, MemoryFacts, ModelFacts,
+    PartPlacement, PlacementFacts, SetupFact, WeightPlacement,
 };
 use super::process::peak_rss_bytes;
 
 /// Everything about a model and its devices that no event tells; `rss_before_bytes` was measured before
 /// it was loaded.
-pub fn engine_facts(setup: Setup<'_>, rss_before_bytes: Option<u64>) -> Facts {
+pub fn engine_facts(setup: Setup<'_>, rss_before_bytes: Option<u64>) -> SetupFact {
     let (options, summary) = (setup.options, setup.summary);
-    Facts {
+    SetupFact {
         model: model_facts(setup.model.gguf(), setup.model),
         devices: devices(setup),
         placement: placement(setup),
@@ -136,19 +138,71 @@ fn device_name(setup: Setup<'_>, index: DeviceIndex) -> String {
 fn placement(setup: Setup<'_>) -> PlacementFacts {
     let Setup { model, placement, fit, .. } = setup;
     let n_layer = model.hparams().n_layer;
+    let caches: Vec<(usize, u64, DeviceIndex)> = setup
+        .caches()
+        .iter()
+        .zip(&placement.residence.caches)
+        .map(|(cache, &home)| (cache.layer, cache.bytes as u64, home))
+        .collect();
+    let kv_of = |il: usize| -> Vec<(DeviceIndex, u64)> {
+        let of = caches.iter().filter(|(layer, ..)| *layer == il);
+        of.map(|&(_, bytes, home)| (home, bytes)).collect()
+    };
+    let experts_of = |il: usize| -> Vec<(DeviceIndex, u64)> {
+        let of = weights_of(setup, il).filter(|(w, _)| w.kind == WeightKind::Expert);
+        of.map(|(w, home)| (home, w.bytes as u64)).collect()
+    };
     let one = |(il, &device): (usize, &DeviceIndex)| LayerPlacement {
         layer: if il == n_layer { "output".to_string() } else { il.to_string() },
         device: device_name(setup, device),
         cause: layer_cause(setup, il, device),
+        weight_bytes: weights_of(setup, il).map(|(w, _)| w.bytes as u64).sum(),
+        kv: most(setup, &kv_of(il)),
+        experts: most(setup, &experts_of(il)),
     };
     let cpu = DeviceIndex(setup.devices.len() as u8 - 1);
     PlacementFacts {
         layers_offloaded: placement.offloaded(cpu) as u64,
         layers_total: n_layer as u64 + 1,
         limit: fit.limit.clone(),
+        embedding: embedding(setup),
         layers: placement.layers.iter().enumerate().map(one).collect(),
         exceptions: exceptions(setup, model),
     }
+}
+
+/// The weights of a layer, the output being the last one, each with its device.
+fn weights_of(setup: Setup<'_>, il: usize) -> impl Iterator<Item = (&WeightInfo, DeviceIndex)> {
+    let n_layer = setup.model.hparams().n_layer;
+    let homes = setup.model.weights().iter().zip(&setup.placement.residence.weights);
+    homes.filter(move |(w, _)| layer_of(w.class, n_layer) == Some(il)).map(|(w, &home)| (w, home))
+}
+
+/// All bytes, and the device that has most of them.
+fn most(setup: Setup<'_>, parts: &[(DeviceIndex, u64)]) -> Option<PartPlacement> {
+    let mut by_device: BTreeMap<DeviceIndex, u64> = BTreeMap::new();
+    for (device, bytes) in parts {
+        *by_device.entry(*device).or_default() += bytes;
+    }
+    let (&device, _) = by_device.iter().max_by_key(|(_, bytes)| **bytes)?;
+    let bytes = by_device.values().sum();
+    Some(PartPlacement { device: device_name(setup, device), bytes })
+}
+
+/// The table of token embeddings.
+fn embedding(setup: Setup<'_>) -> Option<LayerPlacement> {
+    let residence = &setup.placement.residence;
+    let homes = residence.weights.iter().zip(&residence.weight_reasons);
+    let mut weights = setup.model.weights().iter().zip(homes);
+    let (weight, (&home, cause)) = weights.find(|(w, _)| w.kind == WeightKind::Embedding)?;
+    Some(LayerPlacement {
+        layer: "embedding".to_string(),
+        device: device_name(setup, home),
+        cause: cause.to_string(),
+        weight_bytes: weight.bytes as u64,
+        kv: None,
+        experts: None,
+    })
 }
 
 /// The layer that a weight belongs to, the output as the last one; `None` for the input's.

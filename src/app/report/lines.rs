@@ -5,13 +5,13 @@
 
 use std::fmt::Write as _;
 
-use super::document::{DeviceMemory, Facts, PhaseTimings, Timings};
+use super::document::{DeviceMemory, PhaseTimings, SetupFact, Timings};
 use super::headline::count;
 
 const MIB: f64 = 1_048_576.0;
 
 /// Lines about a model that was loaded.
-pub(crate) fn load_lines(facts: &Facts) -> Vec<String> {
+pub(crate) fn load_lines(facts: &SetupFact) -> Vec<String> {
     let mut lines = vec![
         format!("gpuwhy {}", env!("CARGO_PKG_VERSION")),
         format!("gpuwhy: loading model from {}", facts.model.file),
@@ -26,7 +26,7 @@ pub(crate) fn load_lines(facts: &Facts) -> Vec<String> {
     lines
 }
 
-fn model(lines: &mut Vec<String>, facts: &Facts) {
+fn model(lines: &mut Vec<String>, facts: &SetupFact) {
     let m = &facts.model;
     let mib = m.weight_bytes as f64 / MIB;
     lines.push(format!("print_info: file type   = {}", m.file_type));
@@ -44,7 +44,7 @@ fn model(lines: &mut Vec<String>, facts: &Facts) {
     lines.extend(rows.iter().map(|(key, value)| format!("print_info: {key:<21} = {value}")));
 }
 
-fn placement(lines: &mut Vec<String>, facts: &Facts) {
+fn placement(lines: &mut Vec<String>, facts: &SetupFact) {
     for device in facts.devices.iter().filter(|d| d.name != "CPU") {
         let free = device.memory_bytes_free as f64 / MIB;
         lines.push(format!(
@@ -65,7 +65,7 @@ fn placement(lines: &mut Vec<String>, facts: &Facts) {
     buffers(lines, facts, "load_tensors", "model", |m| m.weight_bytes);
 }
 
-fn context(lines: &mut Vec<String>, facts: &Facts) {
+fn context(lines: &mut Vec<String>, facts: &SetupFact) {
     let c = &facts.context;
     lines.push("llama_context: constructing llama_context".to_string());
     for (key, value) in [
@@ -92,7 +92,7 @@ fn context(lines: &mut Vec<String>, facts: &Facts) {
 
 fn buffers(
     lines: &mut Vec<String>,
-    facts: &Facts,
+    facts: &SetupFact,
     prefix: &str,
     kind: &str,
     bytes: impl Fn(&DeviceMemory) -> u64,

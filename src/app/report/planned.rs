@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::base::event::PlanFact;
 use crate::engine::runtime::Planned;
+use crate::observe::session::Cut;
 
 use super::accumulate::Accumulator;
-use super::cuts::Cut;
+use super::cuts;
 use super::document::{Phase, Report, SplitReport};
 use super::facts::engine_facts;
 use super::timing::{Totals, build};
@@ -15,7 +16,7 @@ use super::timing::{Totals, build};
 pub fn plan_report(planned: &Planned) -> Report {
     let devices = planned.devices();
     let splits = |plan: &PlanFact, phase| -> Vec<SplitReport> {
-        Cut::new(Arc::new(plan.clone())).plan_reports(phase, &devices)
+        cuts::plan_reports(&Cut::new(Arc::new(plan.clone())), phase, &devices)
     };
     let mut all = splits(&planned.decode, Phase::Decode);
     all.extend(splits(&planned.prompt, Phase::Prompt));

@@ -127,10 +127,12 @@ fn accumulate(events: Vec<Event>) -> Accumulator {
 
 fn layer(layer: &str, device: &str, cause: &str) -> LayerPlacement {
     let text = |t: &str| t.to_string();
-    LayerPlacement { layer: text(layer), device: text(device), cause: text(cause) }
+    let (weight_bytes, kv, experts) = (0, None, None);
+    let (layer, device, cause) = (text(layer), text(device), text(cause));
+    LayerPlacement { layer, device, cause, weight_bytes, kv, experts }
 }
 
-fn facts() -> Facts {
+fn facts() -> SetupFact {
     let device = |name: &str, is_virtual, layers| DeviceFacts {
         name: name.to_string(),
         description: format!("the {name}"),
@@ -151,7 +153,7 @@ fn facts() -> Facts {
     };
     let reach = "-ngl 2 does not reach layer 1 of 4";
     let among = "layer 2 is among the last 2 of 4 that are offloaded";
-    Facts {
+    SetupFact {
         model: ModelFacts {
             name: "tiny".to_string(),
             file: "/models/tiny.gguf".to_string(),
@@ -166,6 +168,7 @@ fn facts() -> Facts {
         },
         devices: vec![device("Virtual0", true, 2), device("CPU", false, 2)],
         placement: PlacementFacts {
+            embedding: None,
             layers_offloaded: 2,
             layers_total: 4,
             limit: None,

@@ -2,11 +2,13 @@
 
 use crate::base::stats;
 
-use super::accumulate::{Accumulator, PhaseSums, Sums};
+use super::accumulate::Accumulator;
 use super::document::{
-    Facts, FirstTokenTimings, Output, Phase, PhaseParts, PhasePartsPerToken, PhaseTimings,
-    REPORT_SCHEMA, ReadReport, Report, Source, SourceKind, SplitReport, Timings, Verdict,
+    FirstTokenTimings, Output, Phase, PhaseParts, PhasePartsPerToken, PhaseTimings, REPORT_SCHEMA,
+    ReadReport, Report, SetupFact, Source, SourceKind, SplitReport, Timings, Verdict,
 };
+use super::{cuts, stalls};
+use crate::observe::session::{PhaseSums, Sums};
 
 /// What a run yields beside its events.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +20,7 @@ pub struct Totals {
 }
 
 /// The report of a run.
-pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
+pub fn build(sums: &Accumulator, facts: SetupFact, totals: Totals) -> Report {
     let sums = sums.snapshot();
     let phase = |p: Phase| phase_timings(&sums.phases.get(&p).copied().unwrap_or_default());
     let first: Vec<f64> =
@@ -45,12 +47,11 @@ pub fn build(sums: &Accumulator, facts: Facts, totals: Totals) -> Report {
         let mut cuts: Vec<_> = sums.cuts.iter().filter(|c| c.total_ns(phase) > 0).collect();
         cuts.sort_by_key(|c| std::cmp::Reverse(c.total_ns(phase)));
         for (number, cut) in cuts.iter().enumerate() {
-            splits.extend(cut.reports(phase, number as u32, &sums.devices));
-            reads.extend(cut.outputs(phase, number as u32, &sums.devices));
+            splits.extend(cuts::reports(cut, phase, number as u32, &sums.devices));
+            reads.extend(cuts::outputs(cut, phase, number as u32, &sums.devices));
         }
     }
-    let total_ns = |p: Phase| sums.phases.get(&p).map_or(0, |sums| sums.total_ns);
-    let stalls = sums.stalls.reports(&sums.cuts, &sums.devices, total_ns);
+    let stalls = stalls::stall_reports(&sums);
     Report {
         schema: REPORT_SCHEMA.to_string(),
         source: Source {

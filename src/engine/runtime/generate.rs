@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::clock::now_ns;
-use crate::base::event::{Event, Span, SpanKind, Track};
+use crate::base::event::{Event, Finish, RequestStep, Span, SpanKind, Step, Track};
 use crate::engine::model::Wanted;
 use crate::engine::tokenizer::{DecodeOptions, Detokenizer, Tokenizer};
 
@@ -30,19 +30,6 @@ pub struct Request {
     pub ignore_eog: bool,
 }
 
-/// Why a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// The model said that it is done.
-    EndOfGeneration,
-    /// It has as many tokens as were asked for.
-    Length,
-    /// Its share of the context is full. Nothing was shifted out to make room.
-    ContextFull,
-    /// Somebody asked to stop.
-    Cancelled,
-}
-
 /// What came of a request.
 #[derive(Clone, Debug)]
 pub struct GenerationResult {
@@ -53,7 +40,7 @@ pub struct GenerationResult {
     /// The generated tokens; the one that ended generation is not among them.
     pub tokens: Vec<u32>,
     /// Why it ended.
-    pub finish: FinishReason,
+    pub finish: Finish,
     /// From the request's first ubatch to its first token.
     pub first_token_ns: u64,
     /// From the request's first ubatch to its end.
@@ -128,6 +115,7 @@ impl<'e, 't> Generator<'e, 't> {
             let problem = format!("the prompt has {n} tokens, the context of a sequence {room}");
             return Err(RuntimeError::Request { id, problem });
         }
+        self.step_of(id, now_ns(), Step::Queued { prompt_tokens: n as u32 });
         self.waiting.push_back(request);
         Ok(())
     }
@@ -156,14 +144,17 @@ impl<'e, 't> Generator<'e, 't> {
 
     fn cancel(&mut self, on_text: &mut dyn FnMut(usize, &str)) {
         while !self.running.is_empty() {
-            self.finish(0, FinishReason::Cancelled, on_text);
+            self.finish(0, Finish::Cancelled, on_text);
         }
-        for request in self.waiting.drain(..) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for request in waiting {
+            let (finish, generated_tokens) = (Finish::Cancelled, 0);
+            self.step_of(request.id, now_ns(), Step::Ended { finish, generated_tokens });
             self.finished.push(GenerationResult {
                 id: request.id,
                 n_prompt: request.prompt.len(),
                 tokens: Vec::new(),
-                finish: FinishReason::Cancelled,
+                finish: Finish::Cancelled,
                 first_token_ns: 0,
                 total_ns: 0,
                 token_ns: Vec::new(),
@@ -184,6 +175,8 @@ impl<'e, 't> Generator<'e, 't> {
                 sampler.accept(token);
             }
             let options = DecodeOptions { special: false, continues: true };
+            let start_ns = now_ns();
+            self.step_of(request.id, start_ns, Step::Started { slot: u16::from(free) });
             self.running.push(Running {
                 detokenizer: self.tokenizer.detokenizer(options),
                 sampler,
@@ -192,7 +185,7 @@ impl<'e, 't> Generator<'e, 't> {
                 next: None,
                 tokens: Vec::new(),
                 token_ns: Vec::new(),
-                start_ns: now_ns(),
+                start_ns,
                 request,
             });
         }
@@ -278,14 +271,15 @@ impl<'e, 't> Generator<'e, 't> {
         });
         let sampled_ns = now_ns();
         let Some(token) = token else {
-            self.finish(r, FinishReason::Length, on_text);
+            self.finish(r, Finish::Length, on_text);
             return;
         };
         self.record(SpanKind::Sampling, start_ns, sampled_ns);
+        self.step_of(self.running[r].request.id, sampled_ns, Step::Token);
         let run = &mut self.running[r];
         run.token_ns.push(sampled_ns - run.start_ns);
         if self.tokenizer.is_eog(token) && !run.request.ignore_eog {
-            self.finish(r, FinishReason::EndOfGeneration, on_text);
+            self.finish(r, Finish::EndOfGeneration, on_text);
             return;
         }
         run.sampler.accept(token);
@@ -295,13 +289,11 @@ impl<'e, 't> Generator<'e, 't> {
         let text = run.detokenizer.push(token).to_string();
         let (full, done) = (run.n_past() >= room, run.tokens.len() >= run.request.n_predict);
         self.record(SpanKind::Detokenise, sampled_ns, now_ns());
-        if !text.is_empty() {
-            on_text(id, &text);
-        }
+        self.text(id, text, on_text);
         if done {
-            self.finish(r, FinishReason::Length, on_text);
+            self.finish(r, Finish::Length, on_text);
         } else if full {
-            self.finish(r, FinishReason::ContextFull, on_text);
+            self.finish(r, Finish::ContextFull, on_text);
         }
     }
 
@@ -311,12 +303,25 @@ impl<'e, 't> Generator<'e, 't> {
         self.engine.scheduler.sink().record(Event::Span(span));
     }
 
-    fn finish(&mut self, r: usize, finish: FinishReason, on_text: &mut dyn FnMut(usize, &str)) {
+    fn step_of(&self, id: usize, at_ns: u64, step: Step) {
+        let step = RequestStep { at_ns, request: id as u64, step };
+        self.engine.scheduler.sink().record(Event::Request(step));
+    }
+
+    /// Hands over text that is certain, if there is any.
+    fn text(&self, id: usize, text: String, on_text: &mut dyn FnMut(usize, &str)) {
+        if !text.is_empty() {
+            on_text(id, &text);
+            self.step_of(id, now_ns(), Step::Text(text));
+        }
+    }
+
+    fn finish(&mut self, r: usize, finish: Finish, on_text: &mut dyn FnMut(usize, &str)) {
         let run = self.running.remove(r);
         let rest = run.detokenizer.finish();
-        if !rest.is_empty() {
-            on_text(run.request.id, &rest);
-        }
+        self.text(run.request.id, rest, on_text);
+        let generated_tokens = run.tokens.len() as u32;
+        self.step_of(run.request.id, now_ns(), Step::Ended { finish, generated_tokens });
         self.engine.truncate(run.seq, 0);
         self.finished.push(GenerationResult {
             id: run.request.id,

@@ -7,7 +7,7 @@ use crate::base::sink::Sink;
 use crate::engine::backend::Device;
 use crate::engine::backend::cpu::Isa;
 use crate::engine::gguf::Gguf;
-use crate::engine::model::Model;
+use crate::engine::model::{CacheTensor, Model, cache_tensors};
 use crate::engine::sched::placement::Placement;
 use crate::engine::sched::{Scheduler, device_facts, plan_fact};
 
@@ -45,6 +45,11 @@ impl Setup<'_> {
     /// The CPU kernels that are chosen at run time.
     pub fn isa(&self) -> Isa {
         Isa::detect()
+    }
+
+    /// The tensors of the KV cache, as [`crate::engine::sched::Residence::caches`] numbers them.
+    pub fn caches(&self) -> Vec<CacheTensor> {
+        cache_tensors(self.model.hparams(), &cache_shape(self.model, self.options))
     }
 
     /// How the CPU's weights lie in memory, in words.

@@ -110,5 +110,17 @@ impl FrameHead {
 
 /// Whether an event stands for the whole session.
 pub(super) fn stands(event: &Event) -> bool {
-    matches!(event, Event::Device(_) | Event::Plan(_) | Event::Subject(_) | Event::Absent(_))
+    match event {
+        Event::Device(_)
+        | Event::Plan(_)
+        | Event::Subject(_)
+        | Event::Absent(_)
+        | Event::Setup(_)
+        | Event::Server(_) => true,
+        Event::Span(_)
+        | Event::Warning(_)
+        | Event::Sample(_)
+        | Event::Line(_)
+        | Event::Request(_) => false,
+    }
 }

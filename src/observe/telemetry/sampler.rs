@@ -80,6 +80,8 @@ impl Sampler {
                     sampler.spawn(*source, "sample-nvml", options, sink, nvml);
                     sampler.spawn(*source, "wait-xid", options, sink, xid);
                 }
+                // Who attaches to a server asks it; the machine's counters are no part of that.
+                Source::Server => {}
             }
         }
         sampler

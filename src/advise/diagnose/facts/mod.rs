@@ -13,6 +13,7 @@ mod shortfall;
 mod speed;
 
 use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Role, Setting, Version};
+use crate::observe::session::Session;
 
 pub use depth::DepthLine;
 pub use gpu::Host;
@@ -34,6 +35,8 @@ const BUILD_THAT_FITS: u32 = 7400;
 pub struct Facts<'a> {
     /// What a log told.
     pub log: &'a LogSession,
+    /// What was watched, where somebody watched.
+    pub live: Option<&'a Session>,
 }
 
 /// The facts of one load.
@@ -48,7 +51,12 @@ pub struct LoadFacts<'a> {
 impl<'a> Facts<'a> {
     /// The facts of a log.
     pub fn of_log(log: &'a LogSession) -> Self {
-        Self { log }
+        Self { log, live: None }
+    }
+
+    /// The facts of a session, its log included as of the last [`crate::observe::session::Followed::settle`].
+    pub fn of_session(session: &'a Session) -> Self {
+        Self { log: session.log.told(), live: Some(session) }
     }
 
     /// Every load of a model that answers that was kept, in order. Where a draft model is, says
@@ -172,7 +180,7 @@ impl<'a> Facts<'a> {
 impl<'a> LoadFacts<'a> {
     /// The facts of the log that it is part of.
     pub fn facts(&self) -> Facts<'a> {
-        Facts { log: self.log }
+        Facts { log: self.log, live: None }
     }
 
     /// Whether two loads are of the same model: by path, else by name, else by its shape. `false`

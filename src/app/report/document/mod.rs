@@ -1,14 +1,14 @@
 //! The document `gpuwhy.report/1`. Its JSON Schema is `docs/schemas/report-1.json`, made from these
 //! types; times are nanoseconds and sizes bytes unless a name says otherwise.
 
-mod facts;
 mod splits;
 mod timings;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use facts::*;
+pub use crate::base::event::{Finish, Phase};
+pub use crate::base::setup::*;
 pub use splits::*;
 pub use timings::*;
 
@@ -30,7 +30,7 @@ pub struct Report {
     #[serde(default)]
     pub warnings: Vec<String>,
     /// What the model, the devices and the settings were.
-    pub facts: Facts,
+    pub facts: SetupFact,
     /// Each split of each way the graph was cut, decode first.
     pub splits: Vec<SplitReport>,
     /// What the host reads from other devices after the last split: logits, or the tokens that were
@@ -190,18 +190,4 @@ pub struct Output {
     pub first_token_ns: u64,
     /// From the request's first ubatch to its end.
     pub total_ns: u64,
-}
-
-/// Why a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Finish {
-    /// The model said that it is done.
-    EndOfGeneration,
-    /// It has as many tokens as were asked for.
-    Length,
-    /// Its share of the context is full.
-    ContextFull,
-    /// Somebody asked to stop.
-    Cancelled,
 }

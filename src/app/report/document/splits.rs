@@ -3,19 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::event::SyncKind;
-
-/// What a ubatch carries.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Phase {
-    /// One token of each running sequence.
-    Decode,
-    /// Tokens of a prompt.
-    Prompt,
-}
+use crate::base::event::{Phase, SyncKind};
 
 /// One split of one way the graph was cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

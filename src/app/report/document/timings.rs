@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::observe::session::{LoadTimings, PhaseParts};
+
 /// How long everything took.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timings {
@@ -59,33 +61,6 @@ pub struct FirstTokenTimings {
     pub beyond_prompt_ns: u64,
 }
 
-/// Loading, by stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LoadTimings {
-    /// Opening the file, reading and checking its header.
-    pub header_ns: u64,
-    /// Building the tokenizer.
-    pub tokenizer_ns: u64,
-    /// Putting weights into the devices' buffers.
-    pub weights_ns: u64,
-    /// Bytes of these weights.
-    pub weight_bytes: u64,
-    /// Allocating the KV cache and the compute buffers.
-    pub reserve_ns: u64,
-    /// Compiling kernels for these very devices, which drivers do once and then remember.
-    #[serde(default)]
-    pub kernels_ns: u64,
-    /// Everything together, but for what goes on in the background.
-    pub total_ns: u64,
-    /// Reading mapped weights into memory in the background; 0 while that goes on, or where nothing
-    /// is read ahead.
-    #[serde(default)]
-    pub read_ahead_ns: u64,
-    /// Bytes that were in memory at its end.
-    #[serde(default)]
-    pub read_ahead_bytes: u64,
-}
-
 /// Where the time of one phase went. The parts add up to `total_ns`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PhaseTimings {
@@ -109,29 +84,6 @@ pub struct PhaseTimings {
     pub per_token: PhasePartsPerToken,
     /// The share of `total_ns` that the parts but `unaccounted_ns` cover, from 0 to 1.
     pub accounted_share: f64,
-}
-
-/// The parts of a phase's time, over all its ubatches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PhaseParts {
-    /// Building, cutting and allocating graphs that were not cached.
-    pub graph_ns: u64,
-    /// Writing the graph's inputs.
-    pub inputs_ns: u64,
-    /// Splits waiting.
-    pub wait_ns: u64,
-    /// Copies between devices.
-    pub copy_ns: u64,
-    /// Splits computing.
-    pub compute_ns: u64,
-    /// Reading the logits.
-    pub logits_ns: u64,
-    /// Choosing tokens.
-    pub sampling_ns: u64,
-    /// Tokens to text.
-    pub detokenise_ns: u64,
-    /// What no span covers: batching, printing, waiting for the terminal.
-    pub unaccounted_ns: u64,
 }
 
 /// The parts of a phase's time for one token.

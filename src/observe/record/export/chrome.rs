@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::base::counter::Subject;
 use crate::base::event::{Event, Sample, Span, SpanKind, SyncKind, Track};
 
-use super::names::Names;
+use super::names::{self, Names};
 
 /// The engine's process.
 const ENGINE: u64 = 1;
@@ -45,7 +45,17 @@ pub fn chrome(events: impl Iterator<Item = Event>, to: &mut dyn Write) -> io::Re
                 let text = format!("{} {what}: {}", absent.source.name(), absent.text);
                 marks.push((absent.at_ns, text));
             }
-            Event::Device(_) | Event::Plan(_) | Event::Subject(_) => {}
+            Event::Line(line) => marks.push((line.at_ns, line.text)),
+            Event::Request(step) => {
+                if let Some(what) = names::step(&step.step) {
+                    marks.push((step.at_ns, format!("request {} {what}", step.request)));
+                }
+            }
+            Event::Server(server) => {
+                let what = names::state(server.state);
+                marks.push((server.at_ns, format!("{} {what}", server.url)));
+            }
+            Event::Device(_) | Event::Plan(_) | Event::Subject(_) | Event::Setup(_) => {}
         }
     }
     let mut list = List { to, is_first: true };

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use crate::base::event::{Event, Track};
 
-use super::names::Names;
+use super::names::{self, Names};
 
-/// Writes the table. Its columns: `kind` (span, sample, warning, absent), `start_ns` and `end_ns` on
+/// Writes the table. Its columns: `kind` (span, sample, warning, absent, line, request, server), `start_ns` and `end_ns` on
 /// the session's clock, `where` (device or subject), `what`, `value` and `unit` of samples, `bytes` and
 /// `tokens` of spans.
 pub fn csv(events: impl Iterator<Item = Event>, to: &mut dyn Write) -> io::Result<()> {
@@ -47,7 +47,25 @@ pub fn csv(events: impl Iterator<Item = Event>, to: &mut dyn Write) -> io::Resul
                 let cells = ["absent", &place, &what, "", "", "", ""].map(str::to_string);
                 (absent.at_ns, absent.at_ns, cells)
             }
-            Event::Device(_) | Event::Plan(_) | Event::Subject(_) => continue,
+            Event::Line(line) => {
+                let cells = ["line", "", &line.text, "", "", "", ""].map(str::to_string);
+                (line.at_ns, line.at_ns, cells)
+            }
+            Event::Request(step) => {
+                let place = format!("request {}", step.request);
+                let what = names::step(&step.step).unwrap_or_else(|| "token".to_string());
+                (
+                    step.at_ns,
+                    step.at_ns,
+                    ["request", &place, &what, "", "", "", ""].map(str::to_string),
+                )
+            }
+            Event::Server(server) => {
+                let what = names::state(server.state);
+                let cells = ["server", &server.url, what, "", "", "", ""].map(str::to_string);
+                (server.at_ns, server.at_ns, cells)
+            }
+            Event::Device(_) | Event::Plan(_) | Event::Subject(_) | Event::Setup(_) => continue,
         };
         let [kind, place, what, value, unit, bytes, tokens] = cells.map(|c| quoted(&c));
         writeln!(

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::base::counter::Subject;
 use crate::base::event::{
-    DeviceIndex, Event, InputFact, PlanFact, Span, SpanKind, SplitFact, SubjectFact,
+    DeviceIndex, Event, InputFact, PlanFact, ServerState, Span, SpanKind, SplitFact, Step,
+    SubjectFact,
 };
 
 /// What stands for the whole session, by number.
@@ -34,7 +35,7 @@ impl Names {
             Event::Span(Span { kind: SpanKind::Ubatch { ubatch, plan, .. }, .. }) => {
                 self.plan_of.insert(*ubatch, *plan);
             }
-            Event::Span(_) | Event::Warning(_) | Event::Sample(_) | Event::Absent(_) => {}
+            _ => {}
         }
     }
 
@@ -65,6 +66,8 @@ impl Names {
             Subject::Gpu(number) => format!("GPU {number}"),
             Subject::GpuProcess { gpu, pid } => format!("process {pid} on GPU {gpu}"),
             Subject::Observer(source) => format!("observing: {}", source.name()),
+            Subject::Server => "server".to_string(),
+            Subject::Slot(number) => format!("slot {number}"),
         };
         match self.subjects.get(&subject).map(|s| s.name.as_str()).filter(|n| !n.is_empty()) {
             Some(name) => format!("{plain} ({name})"),
@@ -104,5 +107,26 @@ impl Names {
             SpanKind::Sampling => "sampling".to_string(),
             SpanKind::Detokenise => "detokenise".to_string(),
         }
+    }
+}
+
+/// What happened to a request, in few words; nothing for its tokens, of which there are many.
+pub(super) fn step(step: &Step) -> Option<String> {
+    match step {
+        Step::Queued { prompt_tokens } => Some(format!("came with {prompt_tokens} tokens")),
+        Step::Started { slot } => Some(format!("started in slot {slot}")),
+        Step::Token | Step::Text(_) => None,
+        Step::Ended { generated_tokens, .. } => {
+            Some(format!("ended after {generated_tokens} tokens"))
+        }
+    }
+}
+
+/// How a server is.
+pub(super) fn state(state: ServerState) -> &'static str {
+    match state {
+        ServerState::Up => "answers",
+        ServerState::Loading => "is loading",
+        ServerState::Down => "does not answer",
     }
 }

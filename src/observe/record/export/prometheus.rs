@@ -80,6 +80,8 @@ fn labels(names: &Names, subject: Subject) -> String {
         Subject::GpuProcess { gpu, pid } => {
             format!("subject=\"gpu_process\",gpu=\"{gpu}\",pid=\"{pid}\"")
         }
+        Subject::Server => "subject=\"server\"".to_string(),
+        Subject::Slot(slot) => format!("subject=\"slot\",slot=\"{slot}\""),
         Subject::Observer(source) => {
             let source = source.name().to_lowercase();
             format!("subject=\"observer\",source=\"{source}\"")

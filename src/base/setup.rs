@@ -1,11 +1,14 @@
-//! What the model, the devices and the settings were.
+//! How an engine has set up a model: what it is, where its parts are and why, and the settings.
+//!
+//! A recording holds it as JSON, which names its fields: so it may grow without a new version of
+//! recordings. A report's `facts` are the same.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What the model, the devices and the settings were.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Facts {
+pub struct SetupFact {
     /// The model.
     pub model: ModelFacts,
     /// The devices in order of priority, the CPU last.
@@ -112,6 +115,9 @@ pub struct PlacementFacts {
     /// What stopped one more layer from being offloaded; absent when nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
+    /// The table of token embeddings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<LayerPlacement>,
     /// Each layer, the output last.
     pub layers: Vec<LayerPlacement>,
     /// Weights that are not where their layer is, and the input's.
@@ -127,6 +133,24 @@ pub struct LayerPlacement {
     pub device: String,
     /// Why there.
     pub cause: String,
+    /// Bytes of its weights, wherever they are.
+    #[serde(default)]
+    pub weight_bytes: u64,
+    /// Where its part of the KV cache is; absent for one that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv: Option<PartPlacement>,
+    /// Where its experts are; absent for one that has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<PartPlacement>,
+}
+
+/// Where a part of a layer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PartPlacement {
+    /// The device that has most of it.
+    pub device: String,
+    /// Its bytes.
+    pub bytes: u64,
 }
 
 /// Where weights of one kind are.
