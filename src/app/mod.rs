@@ -5,6 +5,7 @@
 pub mod report;
 
 mod cli;
+mod tui;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,7 @@
 //! What a rule concludes, with its evidence and its fixes.
 
+use crate::base::counter::{Counter, Subject};
+use crate::base::event::{DeviceIndex, Phase};
 use crate::observe::logs::LineId;
 
 /// What a rule concludes.
@@ -70,22 +72,49 @@ pub struct Evidence {
     pub line: Option<LineId>,
     /// The figure or the fact in words; the line's own text where this is empty.
     pub text: String,
+    /// What of the session it is about, where it was watched.
+    pub place: Option<Place>,
+}
+
+/// What of a watched session a piece of evidence is about, so that it can be shown there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A device that takes part.
+    Device(DeviceIndex),
+    /// A split of the cut that took most of the phase's time.
+    Split {
+        /// Of which phase.
+        phase: Phase,
+        /// Its place in the order of execution.
+        index: u16,
+    },
+    /// A layer, as the setup names it: `12`, `output`.
+    Layer(String),
+    /// A counter of a subject.
+    Counter(Subject, Counter),
+    /// The watched server.
+    Server,
 }
 
 impl Evidence {
     /// A line that speaks for itself.
     pub fn line(line: LineId) -> Self {
-        Self { line: Some(line), text: String::new() }
+        Self { line: Some(line), text: String::new(), place: None }
     }
 
     /// What a line means.
     pub fn said(line: LineId, text: impl Into<String>) -> Self {
-        Self { line: Some(line), text: text.into() }
+        Self { line: Some(line), text: text.into(), place: None }
     }
 
     /// A figure that no single line tells.
     pub fn figure(text: impl Into<String>) -> Self {
-        Self { line: None, text: text.into() }
+        Self { line: None, text: text.into(), place: None }
+    }
+
+    /// What was seen at a place of a watched session.
+    pub fn at(place: Place, text: impl Into<String>) -> Self {
+        Self { line: None, text: text.into(), place: Some(place) }
     }
 }
 

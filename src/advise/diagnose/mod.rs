@@ -22,7 +22,7 @@ pub use facts::{
     Cause, DepthLine, Facts, Host, LoadFacts, MemorySpeed, Oom, OomCause, OomPart, Placement,
     Share, Shortfall, Sizes, WhatIf,
 };
-pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Severity};
+pub use finding::{Evidence, Finding, Fix, FixTarget, Impact, Kind, Place, Severity};
 pub use knobs::{Form, forms};
 pub use rank::{Diagnosis, diagnose};
 pub use registry::RULES;
