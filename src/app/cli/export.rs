@@ -1,7 +1,7 @@
 //! `gpuwhy export`: a recording for other programs.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -31,9 +31,10 @@ pub(super) struct ExportArgs {
 /// Forms of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum ExportFormat {
-    /// Chrome's trace format, which ui.perfetto.dev and chrome://tracing open
+    /// Perfetto's own format, for ui.perfetto.dev and trace_processor
     #[default]
-    #[value(alias = "perfetto")]
+    Perfetto,
+    /// Chrome's trace format, which chrome://tracing and ui.perfetto.dev open
     Chrome,
     /// One line for each span and sample
     Csv,
@@ -43,6 +44,11 @@ enum ExportFormat {
 
 /// Runs the command.
 pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
+    let is_shown = args.output.is_none() && io::stdout().is_terminal();
+    if args.to == ExportFormat::Perfetto && is_shown {
+        return Err(Failure::new("Perfetto's format is not text, and stdout is a terminal")
+            .hint("write it to a file with `-o FILE.pftrace`, and open that in ui.perfetto.dev"));
+    }
     let mut events =
         Recording::open(&args.file).map_err(|e| recording::failure("read", &args.file, &e))?;
     if let Some(path) = &args.output {
@@ -66,6 +72,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
 
 fn write(format: ExportFormat, events: &mut Recording, to: &mut dyn Write) -> io::Result<()> {
     match format {
+        ExportFormat::Perfetto => export::perfetto(events, to),
         ExportFormat::Chrome => export::chrome(events, to),
         ExportFormat::Csv => export::csv(events, to),
         ExportFormat::Prometheus => export::prometheus(events, to),

@@ -7,7 +7,9 @@ use crate::base::counter::{Counter, Source, Subject};
 use crate::base::event::{
     Absent, AbsentReason, DeviceFact, DeviceIndex, Event, InputFact, NodeFact, OutputFact,
     PlanFact, Sample, Span, SpanKind, SplitFact, SubjectFact, SyncKind, Track, Warning,
+Line, RequestStep, ServerFact, Step,
 };
+use crate::base::setup::SetupFact;
 use crate::base::sink::Sink;
 
 use super::format::{Body, FRAME_BYTES, HEADER_BYTES, STANDING, frame, header};
@@ -124,6 +126,10 @@ pub(super) fn one_of_each() -> Vec<Event> {
             hint: String::new(),
         }),
         Event::Warning(Warning { at_ns: 4_700, text: "slow, \"very\"".to_string() }),
+        Event::Setup(Arc::new(SetupFact::default())),
+        Event::Server(Arc::new(ServerFact { at_ns: 4_800, ..ServerFact::default() })),
+        Event::Line(Line { at_ns: 4_900, text: "offloaded 2/3 layers".to_string() }),
+        Event::Request(RequestStep { at_ns: 5_000, request: 1, step: Step::Started { slot: 2 } }),
     ]
 }
 

@@ -5,11 +5,14 @@
 mod chrome;
 mod csv;
 mod names;
+mod perfetto;
 mod prometheus;
+mod timeline;
 
 #[cfg(test)]
 mod tests;
 
 pub use chrome::chrome;
 pub use csv::csv;
+pub use perfetto::perfetto;
 pub use prometheus::prometheus;
