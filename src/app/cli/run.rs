@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 
 use crate::app::report::{
-    self, Accumulator, Output, Report, Style, Totals, contention, engine_facts, markdown,
-    rss_bytes, text,
+    self, Output, Report, SourceKind, Style, Totals, contention, engine_facts, markdown, rss_bytes,
+    session_report, text,
 };
 use crate::base::clock::now_ns;
-use crate::base::event::{Event, LoadStage, PlanFact, Span, SpanKind, Track, Warning};
+use crate::base::event::{Event, Line, LoadStage, PlanFact, Span, SpanKind, Track, Warning};
 use crate::base::sink::{Fanout, Sink};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::store::builtin_prompt;
@@ -22,6 +22,7 @@ use crate::engine::runtime::{Engine, GenerationResult, Generator, Request};
 use crate::engine::sched::{ComputeMode, dump};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::tokenizer::chat::Message;
+use crate::observe::session::Session;
 use crate::observe::telemetry::host::ProcessorCounters;
 
 use super::failure::Failure;
@@ -96,12 +97,12 @@ pub(super) struct RunArgs {
 /// Runs the command.
 pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     let prompts = prompts(args)?;
-    let sums = Arc::new(Accumulator::new());
+    let session = Arc::new(Shared::default());
     let plans = Arc::new(Plans::default());
     let title = format!("gpuwhy run {}", args.model.name().unwrap_or("(built-in model)"));
     let recording =
         args.record.as_deref().map(|path| Recording::start(path, &title)).transpose()?;
-    let mut readers: Vec<Arc<dyn Sink>> = vec![sums.clone(), plans.clone()];
+    let mut readers: Vec<Arc<dyn Sink>> = vec![session.clone(), plans.clone()];
     readers.extend(recording.iter().map(Recording::sink));
     let sink: Arc<dyn Sink> = Arc::new(Fanout::new(readers));
     let start_ns = now_ns();
@@ -110,9 +111,9 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     sink.record(Event::Span(Span { track, kind, start_ns, end_ns: now_ns(), bytes: 0, tokens: 0 }));
     let rss_before_bytes = rss_bytes();
     let mut engine = load(args, &gguf, &sink)?;
-    if tracing::enabled!(tracing::Level::INFO) {
-        log(&report::load_lines(&engine_facts(engine.setup(), None)));
-    }
+    let facts = engine_facts(engine.setup(), rss_before_bytes);
+    tell(&sink, &report::load_lines(&facts));
+    sink.record(Event::Setup(Arc::new(facts)));
     let tokenizer = Arc::clone(engine.tokenizer());
     let requests = requests(args, &engine, &tokenizer, &prompts, sink.as_ref())?;
     let mut texts = Texts::new(args, requests.len());
@@ -126,8 +127,11 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     for text in facts.processor_use.iter().flat_map(contention) {
         sink.record(Event::Warning(Warning { at_ns: now_ns(), text }));
     }
-    let report = report::build(&sums, facts, totals);
-    log(&report::timing_lines(&report.timings));
+    sink.record(Event::Setup(Arc::new(facts)));
+    tell(&sink, &session.timing_lines());
+    let mut session = session.take();
+    let report = session_report(&mut session, SourceKind::Run, Some(totals));
+    let report = report.ok_or_else(|| Failure::new("the session tells of no model"))?;
     if let Some(recording) = recording {
         recording.finish(args.quiet);
     }
@@ -138,10 +142,32 @@ pub(super) fn run(args: &RunArgs) -> Result<(), Failure> {
     print(args, &report)
 }
 
-/// Logs lines, for `-v`.
-fn log(lines: &[String]) {
+/// Writes lines to the log: for `-v`, and for whoever reads the session.
+fn tell(sink: &Arc<dyn Sink>, lines: &[String]) {
     for line in lines {
         tracing::info!("{line}");
+        sink.record(Event::Line(Line { at_ns: now_ns(), text: line.clone() }));
+    }
+}
+
+/// Folds events of all threads into one session.
+#[derive(Default)]
+struct Shared(Mutex<Session>);
+
+impl Shared {
+    fn timing_lines(&self) -> Vec<String> {
+        report::session_timing_lines(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The session so far; it begins anew.
+    fn take(&self) -> Session {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sink for Shared {
+    fn record(&self, event: Event) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(&event);
     }
 }
 

@@ -47,6 +47,13 @@ fn model(lines: &mut Vec<String>, facts: &SetupFact) {
 fn placement(lines: &mut Vec<String>, facts: &SetupFact) {
     for device in facts.devices.iter().filter(|d| d.name != "CPU") {
         let free = device.memory_bytes_free as f64 / MIB;
+        if device.memory_bytes_total > 0 {
+            let total = device.memory_bytes_total as f64 / MIB;
+            let (name, description) = (&device.name, &device.description);
+            lines.push(format!(
+                "gpuwhy:   {name}: {description} ({total:.0} MiB, {free:.0} MiB free)"
+            ));
+        }
         lines.push(format!(
             "gpuwhy: using device {} ({}) - {free:.0} MiB free",
             device.name, device.description

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::document::Report;
+use super::findings::findings_markdown;
 use super::headline::headlines;
 use super::sections::sections;
 
@@ -17,9 +18,7 @@ pub fn markdown(report: &Report) -> String {
     for warning in &report.warnings {
         let _ = writeln!(out, "- **warning**: {warning}");
     }
-    for finding in &report.findings {
-        let _ = writeln!(out, "- **finding** `{}`: {}", finding.rule, finding.title);
-    }
+    out.push_str(&findings_markdown(&report.findings, &report.open, "This session"));
     for section in sections(report) {
         out.push_str(&section.markdown("###"));
     }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::document::{Report, Verdict};
+use super::document::Report;
+use super::findings::findings_text;
 use super::headline::headlines;
 use super::sections::sections;
 use super::table::Style;
@@ -20,13 +21,7 @@ pub fn text(report: &Report, style: Style) -> String {
     for warning in &report.warnings {
         let _ = writeln!(out, "{}{}", style.bold("warning   "), wrap(warning, &" ".repeat(10)));
     }
-    for finding in &report.findings {
-        let _ = writeln!(out, "{} {}", style.bold("finding"), finding.title);
-        let _ = writeln!(out, "  {}", wrap(&finding.explanation, "  "));
-    }
-    if report.verdict == Verdict::Problem && report.findings.is_empty() {
-        let _ = writeln!(out, "something is wrong, but no rule says what");
-    }
+    out.push_str(&findings_text(&report.findings, &report.open, "this session", style));
     for section in sections(report) {
         out.push_str(&section.text(style));
     }

@@ -19,9 +19,13 @@ pub struct Totals {
     pub token_ns: Vec<Vec<u64>>,
 }
 
-/// The report of a run.
+/// The report of a run, without findings.
 pub fn build(sums: &Accumulator, facts: SetupFact, totals: Totals) -> Report {
-    let sums = sums.snapshot();
+    from_sums(sums.snapshot(), facts, totals)
+}
+
+/// The report that follows from sums, which are closed.
+pub(super) fn from_sums(sums: Sums, facts: SetupFact, totals: Totals) -> Report {
     let phase = |p: Phase| phase_timings(&sums.phases.get(&p).copied().unwrap_or_default());
     let first: Vec<f64> =
         totals.token_ns.iter().filter_map(|t| t.first()).map(|&ns| ns as f64).collect();
@@ -62,6 +66,7 @@ pub fn build(sums: &Accumulator, facts: SetupFact, totals: Totals) -> Report {
         },
         verdict: Verdict::Unknown,
         findings: Vec::new(),
+        open: Vec::new(),
         warnings: sums.warnings,
         facts,
         splits,

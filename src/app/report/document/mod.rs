@@ -26,6 +26,9 @@ pub struct Report {
     pub verdict: Verdict,
     /// What is wrong, or looks wrong but is not; the first is the primary cause.
     pub findings: Vec<Finding>,
+    /// Questions that the session leaves open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<OpenQuestion>,
     /// What makes the figures worse, or doubtful: too many threads, other load.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -137,7 +140,7 @@ pub enum Severity {
 /// What a finding is concluded from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// `log`, `sample` or `span`.
+    /// `log`, `sample`, `span`, `setup` or `server`.
     pub source: String,
     /// The line of the log, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,6 +174,17 @@ pub struct FixForm {
     pub label: String,
     /// What to type or paste there.
     pub text: String,
+}
+
+/// A question that a rule could not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OpenQuestion {
+    /// The rule.
+    pub rule: String,
+    /// What is not known.
+    pub missing: String,
+    /// The command or setting that would tell.
+    pub settle_by: String,
 }
 
 /// One generated text.

@@ -1,35 +1,24 @@
 //! From a session and its diagnosis to the document.
 
-use crate::advise::diagnose::{
-    Diagnosis, Evidence, Finding, Fix, FixTarget, Kind, Severity, forms,
-};
-use crate::app::report::document::{self as doc, REPORT_SCHEMA, Source, SourceKind, Verdict};
+use crate::advise::diagnose::{Diagnosis, Severity};
+use crate::app::report::document::{REPORT_SCHEMA, Source, SourceKind, Verdict};
+use crate::app::report::findings::{findings, open};
 use crate::observe::logs::{
-    BufferKind, Device, Engine, FlashAttention, LineId, Load, LoadOutcome, LogSession, Spread,
+    BufferKind, Device, Engine, FlashAttention, Load, LoadOutcome, LogSession, Spread,
 };
 
 use super::document::{
     LogBuffer, LogDevice, LogFacts, LogLines, LogLoad, LogReport, LogSplits, LogSpread, LogTimings,
-    OpenQuestion,
 };
 
 /// The report of a log.
 pub fn build_log_report(session: &LogSession, diagnosis: &Diagnosis) -> LogReport {
-    let causes = diagnosis.findings.iter().map(|f| (f, None));
-    let consequences = diagnosis.consequences.iter().map(|(f, cause)| (f, Some(*cause)));
-    let benign = diagnosis.benign.iter().map(|f| (f, None));
-    let findings = causes.chain(consequences).chain(benign);
-    let open = diagnosis.open.iter().map(|(rule, need)| OpenQuestion {
-        rule: (*rule).to_string(),
-        missing: need.missing.clone(),
-        settle_by: need.settle_by.clone(),
-    });
     LogReport {
         schema: REPORT_SCHEMA.to_string(),
         source: source(session),
         verdict: verdict(session, diagnosis),
-        findings: findings.map(|(f, cause)| finding(session, f, cause)).collect(),
-        open: open.collect(),
+        findings: findings(session, diagnosis),
+        open: open(diagnosis),
         clear: diagnosis.clear.iter().map(|id| (*id).to_string()).collect(),
         facts: facts(session),
         splits: splits(session),
@@ -71,67 +60,6 @@ fn verdict(session: &LogSession, diagnosis: &Diagnosis) -> Verdict {
         Verdict::Benign
     } else {
         Verdict::Unknown
-    }
-}
-
-fn finding(session: &LogSession, finding: &Finding, cause: Option<&str>) -> doc::Finding {
-    let kind = match finding.kind {
-        Kind::Problem => doc::FindingKind::Problem,
-        Kind::Benign => doc::FindingKind::Benign,
-    };
-    let severity = match finding.severity {
-        Severity::Error => doc::Severity::Error,
-        Severity::Warning => doc::Severity::Warning,
-        Severity::Info => doc::Severity::Info,
-    };
-    doc::Finding {
-        rule: finding.rule.to_string(),
-        kind,
-        severity,
-        confidence: finding.confidence,
-        title: finding.title.clone(),
-        explanation: finding.explanation.clone(),
-        evidence: finding.evidence.iter().map(|e| evidence(session, e)).collect(),
-        fixes: finding.fixes.iter().map(|f| fix(session, f)).collect(),
-        follows_from: cause.map(ToString::to_string),
-    }
-}
-
-fn evidence(session: &LogSession, evidence: &Evidence) -> doc::Evidence {
-    let line = evidence.line.filter(|l| *l != LineId::default());
-    let logged = line.and_then(|l| session.lines.get(l)).map(|l| l.text.to_string());
-    let text = match (evidence.text.is_empty(), logged) {
-        (true, logged) => logged.unwrap_or_default(),
-        (false, Some(logged)) => format!("{}: {logged}", evidence.text),
-        (false, None) => evidence.text.clone(),
-    };
-    doc::Evidence { source: "log".to_string(), line: line.map(|l| l.0), text }
-}
-
-fn fix(session: &LogSession, fix: &Fix) -> doc::Fix {
-    let os = session.os.as_ref().map(|o| o.value.as_str());
-    let mut written = forms(fix, session.engine, os);
-    // A flag and a command are already what a person types.
-    if matches!(fix.target, FixTarget::Flag | FixTarget::System) {
-        written.clear();
-    }
-    let written = written
-        .into_iter()
-        .map(|(form, text)| doc::FixForm { label: form.name().to_string(), text });
-    let target = match fix.target {
-        FixTarget::Env => "env",
-        FixTarget::Option => "option",
-        FixTarget::Modelfile => "modelfile",
-        FixTarget::Flag => "flag",
-        FixTarget::System => "system",
-    };
-    doc::Fix {
-        target: target.to_string(),
-        name: fix.name.clone(),
-        value: fix.value.clone(),
-        reason: fix.reason.clone(),
-        expected: fix.expected.clone(),
-        forms: written.collect(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::app::report::document::{Finding, Report, Source, Verdict};
+use crate::app::report::document::{Finding, OpenQuestion, Report, Source, Verdict};
 
 /// Every document with the schema `gpuwhy.report/1`; `source.kind` tells which one it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,17 +39,6 @@ pub struct LogReport {
     pub splits: Vec<LogSplits>,
     /// How long requests took.
     pub timings: LogTimings,
-}
-
-/// A question that a rule could not answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OpenQuestion {
-    /// The rule.
-    pub rule: String,
-    /// What is not known.
-    pub missing: String,
-    /// The command or setting that would tell.
-    pub settle_by: String,
 }
 
 /// What the machine, the settings and the loads were.

@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::app::report::Table;
-use crate::app::report::document::{Finding, FindingKind, Fix, Severity, Verdict};
+use crate::app::report::document::Verdict;
+use crate::app::report::findings::causes;
 use crate::base::units::Bytes;
 
 use super::build::NO_GPU_FOUND;
@@ -11,7 +12,7 @@ use super::document::{LogLoad, LogReport, LogSpread};
 
 /// The answer in one sentence.
 pub(super) fn verdict(report: &LogReport) -> String {
-    let cause = causes(report).next();
+    let cause = causes(&report.findings).next();
     match (report.verdict, cause) {
         (Verdict::Problem, Some(cause)) => format!("problem: {}", cause.title),
         (Verdict::Problem, None) => "problem".to_string(),
@@ -28,15 +29,6 @@ pub(super) fn verdict(report: &LogReport) -> String {
                 .to_string()
         }
     }
-}
-
-/// Open questions that are printed; the document has all.
-pub(super) const OPEN_SHOWN: usize = 3;
-
-/// How many questions are not printed.
-pub(super) fn open_not_shown(report: &LogReport) -> Option<String> {
-    let more = report.open.len().checked_sub(OPEN_SHOWN).filter(|n| *n > 0)?;
-    Some(format!("… and {more} more (--format json lists them)"))
 }
 
 /// Which engine, version and machine.
@@ -70,48 +62,6 @@ pub(super) fn what(report: &LogReport) -> String {
         }
     }
     out
-}
-
-/// Problems that are causes, the primary one first.
-pub(super) fn causes(report: &LogReport) -> impl Iterator<Item = &Finding> {
-    let problems = report.findings.iter().filter(|f| f.kind == FindingKind::Problem);
-    problems.filter(|f| f.follows_from.is_none())
-}
-
-/// Problems that follow from a cause.
-pub(super) fn consequences(report: &LogReport) -> impl Iterator<Item = &Finding> {
-    report.findings.iter().filter(|f| f.follows_from.is_some())
-}
-
-/// What looks wrong but is not.
-pub(super) fn benign(report: &LogReport) -> impl Iterator<Item = &Finding> {
-    report.findings.iter().filter(|f| f.kind == FindingKind::Benign)
-}
-
-/// How bad and how sure, in words.
-pub(super) fn certainty(finding: &Finding) -> String {
-    let severity = match finding.severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Info => "note",
-    };
-    format!("{severity}, {:.0} % sure", finding.confidence * 100.0)
-}
-
-/// What to change, as one sentence.
-pub(super) fn instruction(fix: &Fix) -> String {
-    let (name, value) = (&fix.name, &fix.value);
-    match fix.target.as_str() {
-        "system" if value.is_empty() => name.clone(),
-        "system" => format!("{name}: {value}"),
-        "env" if value.is_empty() => format!("unset {name}"),
-        "env" => format!("set {name}={value} for the server"),
-        "option" if value.is_empty() => format!("leave out the request option {name}"),
-        "option" => format!("request option {name}: {value}"),
-        "modelfile" => format!("in the Modelfile: PARAMETER {name} {value}"),
-        _ if value.is_empty() => format!("add {name}"),
-        _ => format!("{name} {value}"),
-    }
 }
 
 /// The loads as a table.

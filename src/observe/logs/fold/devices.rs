@@ -139,7 +139,7 @@ fn metal(session: &mut LogSession, record: &Record<'_>) {
 fn ggml_name(name: &str) -> Option<(LibraryKind, u32)> {
     let digits = name.find(|c: char| c.is_ascii_digit()).unwrap_or(name.len());
     let library = LibraryKind::from_word(&name[..digits])?;
-    let known = ["CUDA", "ROCm", "HIP", "Metal", "MTL", "Vulkan", "SYCL"];
+    let known = ["CUDA", "ROCm", "HIP", "Metal", "MTL", "Vulkan", "SYCL", "Virtual"];
     if !known.contains(&&name[..digits]) {
         return None;
     }

@@ -15,6 +15,8 @@ pub enum LibraryKind {
     Vulkan,
     /// Intel's oneAPI.
     Sycl,
+    /// None: a device of this program that has another one's memory and computes on the CPU.
+    Virtual,
 }
 
 impl LibraryKind {
@@ -30,6 +32,7 @@ impl LibraryKind {
             ("vulkan", Self::Vulkan),
             ("sycl", Self::Sycl),
             ("oneapi", Self::Sycl),
+            ("virtual", Self::Virtual),
         ];
         known.iter().find(|(name, _)| word.starts_with(name)).map(|k| k.1)
     }
@@ -42,6 +45,7 @@ impl LibraryKind {
             Self::Metal => "Metal",
             Self::Vulkan => "Vulkan",
             Self::Sycl => "SYCL",
+            Self::Virtual => "Virtual",
         }
     }
 }
