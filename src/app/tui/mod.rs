@@ -6,4 +6,5 @@
 //! never made to wait, and the terminal is given back however the program ends.
 
 mod panel;
+mod panels;
 mod theme;

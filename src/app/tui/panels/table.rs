@@ -1,0 +1,173 @@
+//! Tables: columns of fixed width of which the least needed give way, and rows of which the selected
+//! one and those that are evidence are marked.
+//!
+//! Widths do not follow the rows that happen to be shown, so nothing jumps while scrolling.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use crate::app::tui::panel::{Context, PanelState};
+use crate::app::tui::theme::Role;
+
+use super::kit::{clipped, put, styled};
+
+/// One column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Column {
+    /// Its heading.
+    title: &'static str,
+    /// Its cells; of the one that takes what is left, the fewest.
+    width: usize,
+    /// How it is placed.
+    kind: Kind,
+    /// When room is short, those with the highest number go first; 0 stays.
+    rank: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Left,
+    Right,
+    Rest,
+}
+
+/// A column of text.
+pub(super) const fn left(title: &'static str, width: usize, rank: u8) -> Column {
+    Column { title, width, kind: Kind::Left, rank }
+}
+
+/// A column of figures.
+pub(super) const fn right(title: &'static str, width: usize, rank: u8) -> Column {
+    Column { title, width, kind: Kind::Right, rank }
+}
+
+/// A column that takes what is left; several share it.
+pub(super) const fn rest(title: &'static str, width: usize, rank: u8) -> Column {
+    Column { title, width, kind: Kind::Rest, rank }
+}
+
+/// One row.
+pub(super) struct Row {
+    /// A cell for each column.
+    pub cells: Vec<Span<'static>>,
+    /// Whether the selected finding rests on it.
+    pub is_evidence: bool,
+}
+
+impl Row {
+    pub(super) fn new(cells: Vec<Span<'static>>) -> Self {
+        Self { cells, is_evidence: false }
+    }
+
+    pub(super) fn evidence(mut self, is_evidence: bool) -> Self {
+        self.is_evidence = is_evidence;
+        self
+    }
+}
+
+/// Draws a heading and as many rows as fit, the selected one among them.
+pub(super) fn table(
+    cx: &Context<'_>,
+    state: &mut PanelState,
+    columns: &[Column],
+    (rows, row): (usize, impl Fn(usize) -> Row),
+    area: Rect,
+    buf: &mut Buffer,
+) {
+    let shown = fit(columns, area.width.saturating_sub(1).into());
+    // A table of which only the heading fits shows a row instead.
+    let heading = u16::from(area.height > 1);
+    if heading == 1 {
+        let cells: Vec<Span<'static>> =
+            columns.iter().map(|c| styled(cx, Role::Dim, c.title)).collect();
+        put(cx, area, &laid_out(" ".into(), &cells, columns, &shown), buf);
+    }
+    let height = area.height.saturating_sub(heading);
+    let selected = if state.is_open { state.inner } else { state.selected };
+    let selected = selected.min(rows.saturating_sub(1));
+    for (at, index) in state.window(rows, height.into()).enumerate() {
+        let Row { cells, is_evidence } = row(index);
+        let mark = match (is_evidence, cx.theme.unicode) {
+            (true, true) => styled(cx, Role::Evidence, "◆"),
+            (true, false) => styled(cx, Role::Evidence, "*"),
+            (false, _) if index == selected => ">".into(),
+            (false, _) => " ".into(),
+        };
+        let mut line = laid_out(mark, &cells, columns, &shown);
+        let y = area.y + heading + at as u16;
+        let place = Rect { y, height: 1, ..area };
+        if index == selected {
+            for span in &mut line.spans {
+                span.style = span.style.patch(cx.theme.style(Role::Selected));
+            }
+        } else if is_evidence && let Some(name) = line.spans.get_mut(1) {
+            name.style = name.style.patch(cx.theme.style(Role::Evidence));
+        }
+        put(cx, place, &line, buf);
+    }
+}
+
+/// The width of each column, 0 for one that is left out.
+fn fit(columns: &[Column], width: usize) -> Vec<usize> {
+    let mut widths: Vec<usize> = columns.iter().map(|c| c.width).collect();
+    let used = |widths: &[usize]| widths.iter().filter(|w| **w > 0).map(|w| w + 1).sum::<usize>();
+    let mut ranks: Vec<u8> = columns.iter().map(|c| c.rank).filter(|r| *r > 0).collect();
+    ranks.sort_unstable();
+    while used(&widths) > width + 1
+        && let Some(rank) = ranks.pop()
+    {
+        for (column, width) in columns.iter().zip(&mut widths) {
+            if column.rank == rank {
+                *width = 0;
+            }
+        }
+    }
+    let spare = (width + 1).saturating_sub(used(&widths));
+    let takes = |at: usize| columns[at].kind == Kind::Rest && widths[at] > 0;
+    let takers: Vec<usize> = (0..columns.len()).filter(|at| takes(*at)).collect();
+    for (nth, &at) in takers.iter().enumerate() {
+        widths[at] += spare / takers.len() + usize::from(nth < spare % takers.len());
+    }
+    widths
+}
+
+fn laid_out(
+    mark: Span<'static>,
+    cells: &[Span<'static>],
+    columns: &[Column],
+    widths: &[usize],
+) -> Line<'static> {
+    let mut spans = vec![mark];
+    let mut is_first = true;
+    for ((cell, column), &width) in cells.iter().zip(columns).zip(widths) {
+        if width == 0 {
+            continue;
+        }
+        let text = clipped(&cell.content, width);
+        let pad = width.saturating_sub(Span::raw(text.as_str()).width());
+        let gap = if is_first { "" } else { " " };
+        is_first = false;
+        let text = match column.kind {
+            Kind::Right => format!("{gap}{}{text}", " ".repeat(pad)),
+            _ => format!("{gap}{text}{}", " ".repeat(pad)),
+        };
+        spans.push(Span::styled(text, cell.style));
+    }
+    Line::from(spans)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_give_way_by_rank_and_the_rest_is_taken() {
+        let columns = [left("a", 4, 0), right("b", 6, 2), rest("c", 5, 0), right("d", 3, 1)];
+        assert_eq!(fit(&columns, 30), [4, 6, 14, 3]);
+        assert_eq!(fit(&columns, 21), [4, 6, 5, 3]);
+        assert_eq!(fit(&columns, 20), [4, 0, 11, 3]);
+        assert_eq!(fit(&columns, 12), [4, 0, 7, 0]);
+        assert_eq!(fit(&columns, 0), [4, 0, 5, 0]);
+    }
+}
