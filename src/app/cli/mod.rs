@@ -7,6 +7,7 @@ mod argv;
 mod bench;
 mod check;
 mod completions;
+mod dashboard;
 mod explain;
 mod export;
 mod failure;
@@ -21,6 +22,7 @@ mod perplexity;
 mod progress;
 mod random_tokens;
 mod recording;
+mod replay;
 mod run;
 mod sample;
 #[cfg(test)]
@@ -74,6 +76,8 @@ enum Command {
     Logs(Box<logs::LogsArgs>),
     /// Write a recording for other programs: Perfetto, spreadsheets, Prometheus
     Export(export::ExportArgs),
+    /// Show a recording in the dashboard as if it happened now, or print its report
+    Replay(replay::ReplayArgs),
     /// Check every kernel of a GPU against the CPU, and measure what the GPU and its link can do
     Selftest(selftest::SelftestArgs),
     /// Explain a rule: what it detects, why that costs, from what it concludes, and what to do
@@ -102,6 +106,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Command::Check(check) => check::run(&check, &args),
         Command::Logs(args) => logs::run(&args),
         Command::Export(args) => export::run(&args).map(done),
+        Command::Replay(args) => replay::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Explain(args) => explain::run(&args).map(done),
         Command::Completions(args) => completions::run(&args).map(done),

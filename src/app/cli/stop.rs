@@ -4,6 +4,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::app::tui;
+
 use super::failure::EXIT_ERROR;
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -14,6 +16,7 @@ pub(super) fn on_ctrl_c() -> &'static AtomicBool {
     INSTALLED.get_or_init(|| {
         let installed = ctrlc::set_handler(|| {
             if STOP.swap(true, Ordering::Relaxed) {
+                tui::give_back();
                 std::process::exit(i32::from(EXIT_ERROR));
             }
         });

@@ -87,7 +87,7 @@ pub(super) trait Panel {
 impl PanelState {
     /// Keeps the selection within `rows`, and the selected row within `height` lines from the offset;
     /// returns the rows to show.
-    pub fn window(&mut self, rows: usize, height: usize) -> std::ops::Range<usize> {
+    pub(super) fn window(&mut self, rows: usize, height: usize) -> std::ops::Range<usize> {
         let (selected, offset) = if self.is_open {
             (&mut self.inner, &mut self.inner_offset)
         } else {

@@ -72,17 +72,18 @@ pub(super) fn device_mark(name: &str) -> char {
 
 impl Theme {
     /// A theme.
-    pub fn new(palette: Palette, unicode: bool) -> Self {
+    pub(super) fn new(palette: Palette, unicode: bool) -> Self {
         Self { palette, unicode }
     }
 
     /// Which colours it has.
-    pub fn palette(&self) -> Palette {
+    #[cfg(test)]
+    pub(super) fn palette(&self) -> Palette {
         self.palette
     }
 
     /// The style of a meaning.
-    pub fn style(&self, role: Role) -> Style {
+    pub(super) fn style(&self, role: Role) -> Style {
         let plain = Style::new();
         let bold = plain.add_modifier(Modifier::BOLD);
         match role {
@@ -114,7 +115,7 @@ impl Theme {
 
     /// The style of a device, by its index among `count`; the CPU, which is the last one of several, is
     /// grey, so that work on it stands out from GPUs.
-    pub fn device(&self, index: usize, count: usize) -> Style {
+    pub(super) fn device(&self, index: usize, count: usize) -> Style {
         let is_cpu = index + 1 == count;
         let (dark, light, sixteen) =
             if is_cpu { (250, 240, Color::Gray) } else { DEVICES[index % DEVICES.len()] };
@@ -127,7 +128,7 @@ impl Theme {
     }
 
     /// A bar of `width` cells of which `share` is filled, in eighths of a cell where the terminal can.
-    pub fn bar(&self, share: f64, width: usize) -> String {
+    pub(super) fn bar(&self, share: f64, width: usize) -> String {
         const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
         let share = if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 };
         if !self.unicode {
@@ -145,7 +146,7 @@ impl Theme {
     }
 
     /// A line of `values` over time, the newest at the right, each between 0 and `max`.
-    pub fn spark(&self, values: &[f64], max: f64, width: usize) -> String {
+    pub(super) fn spark(&self, values: &[f64], max: f64, width: usize) -> String {
         const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         const ASCII: [char; 8] = ['_', '.', '-', '~', '=', '+', '*', '#'];
         let levels = if self.unicode { LEVELS } else { ASCII };

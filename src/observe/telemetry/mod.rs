@@ -10,5 +10,5 @@ mod sampler;
 mod unread;
 
 pub use readings::Readings;
-pub use sampler::{Sampler, SamplerOptions};
+pub use sampler::{Sampler, SamplerOptions, thread_cpu_ns};
 pub use unread::Unread;

@@ -268,13 +268,14 @@ fn wait_for_errors(
 
 /// Processor time of the calling thread; `None` where the system does not tell.
 #[cfg(target_os = "linux")]
-fn thread_cpu_ns() -> Option<u64> {
+pub fn thread_cpu_ns() -> Option<u64> {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Some(u64::try_from(time.tv_sec).ok()? * 1_000_000_000 + u64::try_from(time.tv_nsec).ok()?)
 }
 
+/// Processor time of the calling thread; `None` where the system does not tell.
 #[cfg(not(target_os = "linux"))]
-fn thread_cpu_ns() -> Option<u64> {
+pub fn thread_cpu_ns() -> Option<u64> {
     None
 }
 

@@ -6,6 +6,7 @@
 
 mod batch;
 mod devices;
+pub(super) mod findings;
 mod gpu;
 mod heat;
 mod histogram;
@@ -14,6 +15,7 @@ mod kit;
 mod lanes;
 mod layers;
 mod link;
+mod log;
 mod nodes;
 mod observed;
 mod requests;
@@ -26,11 +28,16 @@ mod transfers;
 use super::panel::Panel;
 
 /// All panels in the order of their tabs.
-pub(super) const PANELS: [&dyn Panel; 6] = [
+pub(super) const PANELS: [&dyn Panel; 8] = [
     &layers::Layers,
     &splits::Splits,
     &timeline::Timeline,
     &batch::Batch,
     &transfers::Transfers,
     &devices::Devices,
+    &findings::Findings,
+    &log::Log,
 ];
+
+/// Where the findings are among them.
+pub(super) const FINDINGS: usize = 6;

@@ -1,0 +1,77 @@
+//! `gpuwhy replay`: a recording in the dashboard, or its report.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::app::report::{SourceKind, Verdict, markdown, session_report, text};
+use crate::app::tui::{Replay, ThemeChoice};
+use crate::observe::record::Recording;
+use crate::observe::session::Session;
+
+use super::failure::{EXIT_FINDINGS, Failure};
+use super::flags::Format;
+use super::{dashboard, output, recording};
+
+/// Arguments of `gpuwhy replay`.
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// The recording, made with --record
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// Print the session's report instead of opening the dashboard [default: text where stdout is no
+    /// terminal]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+
+    /// Colours of the dashboard
+    #[arg(long, value_enum, default_value_t, conflicts_with = "format")]
+    theme: ThemeChoice,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
+    let format = args.format.or((!std::io::stdout().is_terminal()).then_some(Format::Text));
+    if let Some(format) = format {
+        return report(args, format);
+    }
+    let failed = |e| recording::failure("read", &args.file, &e);
+    let mut replay = Replay::open(&args.file).map_err(failed)?;
+    let title = replay.title().to_string();
+    dashboard::show(&mut replay, &title, args.theme, SourceKind::Replay)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the report of the whole recording.
+fn report(args: &ReplayArgs, format: Format) -> Result<ExitCode, Failure> {
+    let path = args.file.display();
+    let mut events =
+        Recording::open(&args.file).map_err(|e| recording::failure("read", &args.file, &e))?;
+    let mut session = Session::new();
+    for event in events.by_ref() {
+        session.take(&event);
+    }
+    if let Some(cut) = events.cut() {
+        let (read, left) = (cut.bytes_read, cut.bytes_left);
+        output::stderr(&format!(
+            "warning: {path} breaks off after {read} bytes, with {left} more that cannot be read\n"
+        ));
+    }
+    let Some(report) = session_report(&mut session, SourceKind::Replay, None) else {
+        return Err(Failure::new(format!("{path} tells of no model that this program ran"))
+            .hint("in a terminal, `gpuwhy replay` shows what it holds"));
+    };
+    match format {
+        Format::Json => output::json(&report)?,
+        Format::Markdown => output::stdout(markdown(&report).as_bytes())?,
+        Format::Text => {
+            let style = output::style(&std::io::stdout());
+            output::stdout(text(&report, style).as_bytes())?;
+        }
+    }
+    let is_bad = report.verdict == Verdict::Problem;
+    Ok(if is_bad { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
+}
