@@ -3,12 +3,13 @@
 
 use std::io::{IsTerminal as _, stdin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::observe::logs::{
-    Host, LogSession, Options, Parser, Source, SourceError, Step, Stopper, Stream, default_sources,
+    Host, LogSession, Options, Parser, Pumped, Source, SourceError, Step, Stopper, Stream,
+    default_sources, pump,
 };
 
 use super::failure::Failure;
@@ -24,8 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(1);
 /// A request to stop is seen so soon.
 const TICK: Duration = Duration::from_millis(50);
-/// A followed file is asked for more so often.
-const POLL: Duration = Duration::from_millis(200);
 
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
@@ -105,7 +104,16 @@ pub(super) fn follow(
     let stopper = stream.stopper();
     let (sender, receiver) = sync_channel(4);
     // Ends with the program: reading a pipe cannot be interrupted.
-    thread::spawn(move || pump(stream, &sender, stop));
+    thread::spawn(move || {
+        pump(stream, stop, |pumped| {
+            let message = match pumped {
+                Pumped::Bytes(bytes) => Message::Bytes(bytes.to_vec()),
+                Pumped::Rotated => Message::Rotated,
+                Pumped::Failed(error) => Message::Failed(error),
+            };
+            sender.send(message).is_ok()
+        });
+    });
     let mut parser = Parser::new(Options::default());
     let watched = watch(&mut parser, &receiver, (stop, &stopper), &mut look);
     let session = parser.finish();
@@ -120,29 +128,6 @@ enum Message {
     Bytes(Vec<u8>),
     Rotated,
     Failed(SourceError),
-}
-
-/// Hands over what the source gives. Once asked to stop, it ends when there is no more for now.
-fn pump(mut stream: Stream, sender: &SyncSender<Message>, stop: &AtomicBool) {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let stopped = stop.load(Ordering::Relaxed);
-        let message = match stream.read(&mut chunk) {
-            Ok(Step::Bytes(n)) => Message::Bytes(chunk[..n].to_vec()),
-            Ok(Step::Rotated) => Message::Rotated,
-            Ok(Step::Idle) if stopped => return,
-            Ok(Step::Idle) => {
-                thread::sleep(POLL);
-                continue;
-            }
-            Ok(Step::End) => return,
-            Err(error) => Message::Failed(error),
-        };
-        let last = matches!(message, Message::Failed(_));
-        if sender.send(message).is_err() || last {
-            return;
-        }
-    }
 }
 
 fn watch(

@@ -201,6 +201,36 @@ fn vllm_model(process: &ProcessInfo) -> Option<String> {
     positional.cloned().or_else(|| option(process, &["--model"]))
 }
 
+/// Options of servers that say how they work, in all their spellings, by the first one's name. Keys and
+/// prompts are not among them.
+const TELLING: [&[&str]; 16] = [
+    &["--n-gpu-layers", "--gpu-layers", "-ngl"],
+    &["--ctx-size", "-c"],
+    &["--parallel", "-np"],
+    &["--threads", "-t"],
+    &["--batch-size", "-b"],
+    &["--ubatch-size", "-ub"],
+    &["--flash-attn", "-fa"],
+    &["--cache-type-k", "-ctk"],
+    &["--cache-type-v", "-ctv"],
+    &["--tensor-split", "-ts"],
+    &["--device", "-dev"],
+    &["--sleep-idle-seconds"],
+    &["--max-num-seqs"],
+    &["--max-model-len"],
+    &["--gpu-memory-utilization"],
+    &["--tensor-parallel-size", "-tp"],
+];
+
+/// What a server's command line says of how it works, by name without dashes.
+pub(super) fn telling_options(process: &ProcessInfo) -> Vec<(String, String)> {
+    let told = TELLING.iter().filter_map(|names| {
+        let value = option(process, names)?;
+        Some((names[0].trim_start_matches('-').to_string(), value.chars().take(200).collect()))
+    });
+    told.collect()
+}
+
 /// The last value of an option on the command line, as `--name value` or `--name=value`.
 fn option(process: &ProcessInfo, names: &[&str]) -> Option<String> {
     let value_of = |(i, arg): (usize, &String)| {

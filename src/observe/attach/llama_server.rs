@@ -42,6 +42,8 @@ pub struct Slot {
     pub context_tokens: Option<u64>,
     /// Whether it works.
     pub is_busy: bool,
+    /// The number of its request, or of the last one, in builds that tell.
+    pub task: Option<u64>,
     /// Tokens of its request's prompt, in builds that tell.
     pub prompt_tokens: Option<u64>,
     /// Tokens that it wrote for its request, in builds that tell.
@@ -103,6 +105,7 @@ impl LlamaServer {
             context_tokens: count(slot, "/n_ctx"),
             // Before 2025 a state, 0 for idle, stood for it.
             is_busy: slot["is_processing"].as_bool().unwrap_or(slot["state"] == 1),
+            task: count(slot, "/id_task"),
             prompt_tokens: count(slot, "/n_prompt_tokens"),
             decoded_tokens: count(slot, "/next_token/0/n_decoded")
                 .or_else(|| count(slot, "/next_token/n_decoded")),

@@ -51,6 +51,8 @@ pub struct Shown {
     pub details: ModelDetails,
     /// Lines of the Modelfile that set parameters.
     pub parameters: String,
+    /// The file of its weights, on the server's machine.
+    pub file: String,
     /// The context for which it was trained.
     pub train_context_tokens: Option<u64>,
     /// Layers.
@@ -132,6 +134,7 @@ impl Ollama {
         Ok(Shown {
             details: details(&value),
             parameters: text_or_empty(&value, "/parameters"),
+            file: weights_file(value["modelfile"].as_str().unwrap_or_default()),
             train_context_tokens: of_model(".context_length"),
             layers: of_model(".block_count"),
             params: of_model("general.parameter_count"),
@@ -172,6 +175,13 @@ impl Ollama {
         }
         Err(HttpError::protocol(self.client.base(), "its answer does not say that it is done"))
     }
+}
+
+/// The file that a Modelfile's first `FROM` names; Ollama writes it with the path of the weights.
+fn weights_file(modelfile: &str) -> String {
+    let from = modelfile.lines().find_map(|line| line.strip_prefix("FROM "));
+    let file = from.map(str::trim).filter(|file| file.contains(['/', '\\']) && file.len() < 4096);
+    file.unwrap_or_default().to_string()
 }
 
 /// A name with its tag.
@@ -257,6 +267,14 @@ fn finish(generation: &mut Generation, value: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_weights_are_where_the_modelfile_says() {
+        let text =
+            "# made by ollama show\n# FROM x:latest\n\nFROM /m/blobs/sha256-2b\nTEMPLATE x\n";
+        assert_eq!(weights_file(text), "/m/blobs/sha256-2b");
+        assert_eq!(weights_file("FROM llama3.2"), "");
+    }
 
     #[test]
     fn a_name_without_tag_is_the_latest() {

@@ -11,6 +11,7 @@ mod fold;
 mod join;
 mod order;
 mod parser;
+mod pump;
 mod recipe;
 mod record;
 mod session;
@@ -22,6 +23,7 @@ mod text;
 pub use catalogue::{Catalogue, CatalogueError, Pattern, SampleFault};
 pub use fold::Kind;
 pub use parser::{Options, Parser, parse_bytes};
+pub use pump::{Pumped, pump};
 pub use record::{Fields, Record};
 pub use session::{
     BreakdownRow, Buffer, BufferKind, Device, Dialect, Engine, Estimate, Fit, FitDevice,

@@ -56,6 +56,11 @@ impl Readings {
         self.events.push(Event::Sample(Sample { at_ns, subject, counter, value }));
     }
 
+    /// Something else that became known by this reading.
+    pub fn tell(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
     /// All of a subject, or of the source, could be read: should it be absent again, that is told again.
     pub fn present(&mut self, subject: Option<Subject>) {
         self.absent.remove(&(subject, None));

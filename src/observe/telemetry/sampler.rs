@@ -4,7 +4,7 @@
 //! misses times instead of holding up another or any reader. After each reading it tells what that
 //! cost. Invariant: after [`Sampler::stop`], or when it is dropped, no thread is left.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use crate::base::counter::{Counter, Source, Subject};
 use crate::base::event::{AbsentReason, Event};
 use crate::base::sink::Sink;
 
+use super::beat::Beat;
 use super::host::{HostReader, ProcessReader, Roots};
 use super::nvml::{Library, Reader, XidWatch};
 use super::readings::Readings;
@@ -55,8 +56,7 @@ pub struct Sampler {
 
 #[derive(Debug, Default)]
 struct Shared {
-    stopped: Mutex<bool>,
-    wake: Condvar,
+    beat: Beat,
     pids: Mutex<Vec<u32>>,
 }
 
@@ -120,8 +120,7 @@ impl Sampler {
 
 impl Drop for Sampler {
     fn drop(&mut self) {
-        *self.shared.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.shared.wake.notify_all();
+        self.shared.beat.stop();
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so; there is nothing to be added.
             drop(thread.join());
@@ -133,51 +132,6 @@ impl Shared {
     fn lock_pids(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
         self.pids.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Sleeps until a time; true when it is time to stop.
-    fn sleep_until(&self, until: Instant) -> bool {
-        let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*stopped {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            let woken = self.wake.wait_timeout(stopped, left);
-            stopped = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *stopped
-    }
-
-    /// Reads at every beat until it is time to stop. Beats that a slow reading misses are left out.
-    fn beat(
-        &self,
-        source: Source,
-        every: Duration,
-        sink: &dyn Sink,
-        mut read: impl FnMut(&Self, &mut Readings),
-    ) {
-        let mut readings = Readings::new(source);
-        let mut next = Instant::now();
-        loop {
-            let (cost, at_ns) = (thread_cpu_ns(), now_ns());
-            readings.begin(at_ns);
-            read(self, &mut readings);
-            let observer = Subject::Observer(source);
-            let took_ns = now_ns() - at_ns;
-            readings.sample(observer, Counter::ReadingTime, took_ns as f64);
-            if let Some(ns) = thread_cpu_ns().zip(cost).map(|(now, then)| now.saturating_sub(then))
-            {
-                readings.sample(observer, Counter::ReadingCost, ns as f64);
-            }
-            for event in readings.take() {
-                sink.record(event);
-            }
-            next = (next + every).max(Instant::now());
-            if self.sleep_until(next) {
-                return;
-            }
-        }
-    }
 }
 
 /// Readings between two of what changes seldom: about a second.
@@ -187,7 +141,7 @@ fn slow_every(every: Duration) -> u64 {
 
 fn host(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
     let mut reader = HostReader::new(options.roots.clone(), slow_every(options.every));
-    shared.beat(Source::Host, options.every, sink, |shared, to| {
+    shared.beat.run(Source::Host, options.every, sink, |to| {
         let first = shared.lock_pids().first().copied();
         reader.watch(first.unwrap_or_else(std::process::id));
         reader.read(to);
@@ -196,7 +150,7 @@ fn host(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
 
 fn process(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
     let mut reader = ProcessReader::new(options.roots.clone(), slow_every(options.every));
-    shared.beat(Source::Process, options.every, sink, |shared, to| {
+    shared.beat.run(Source::Process, options.every, sink, |to| {
         let pids = shared.lock_pids().clone();
         reader.watch(&pids);
         reader.read(to);
@@ -206,7 +160,7 @@ fn process(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
 fn nvml(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
     let mut reader = Reader::new(options.roots.clone(), slow_every(options.every));
     let mut library = None;
-    shared.beat(Source::Nvml, options.every, sink, |_, to| {
+    shared.beat.run(Source::Nvml, options.every, sink, |to| {
         if !to.wants(None, None) {
             return;
         }
@@ -243,7 +197,7 @@ fn xid(shared: &Shared, options: &SamplerOptions, sink: &dyn Sink) {
                 readings.take().into_iter().for_each(|event| sink.record(event));
             }
         }
-        if shared.sleep_until(Instant::now() + REOPEN) {
+        if shared.beat.sleep_until(Instant::now() + REOPEN) {
             return;
         }
     }
@@ -256,7 +210,7 @@ fn wait_for_errors(
     readings: &mut Readings,
 ) -> Result<(), Unread> {
     let watch = XidWatch::new(library)?;
-    while !shared.sleep_until(Instant::now()) {
+    while !shared.beat.sleep_until(Instant::now()) {
         if let Some((gpu, number)) = watch.wait(XID_WAIT_MS)? {
             readings.begin(now_ns());
             readings.sample(Subject::Gpu(gpu), Counter::Xid, number as f64);
@@ -264,19 +218,6 @@ fn wait_for_errors(
         }
     }
     Ok(())
-}
-
-/// Processor time of the calling thread; `None` where the system does not tell.
-#[cfg(target_os = "linux")]
-pub fn thread_cpu_ns() -> Option<u64> {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Some(u64::try_from(time.tv_sec).ok()? * 1_000_000_000 + u64::try_from(time.tv_nsec).ok()?)
-}
-
-/// Processor time of the calling thread; `None` where the system does not tell.
-#[cfg(not(target_os = "linux"))]
-pub fn thread_cpu_ns() -> Option<u64> {
-    None
 }
 
 #[cfg(test)]

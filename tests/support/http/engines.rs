@@ -35,6 +35,69 @@ pub(crate) fn llama_server() -> Server {
     })
 }
 
+/// A scripted llama-server in the middle of a request: at every reading slot 0 has written three tokens
+/// more, and requests that ended in between had 50 tokens in 2 s and prompts of 100 in 0.5 s.
+pub(crate) fn llama_server_at_work(address: &str, metrics: bool, slots: bool) -> Server {
+    let (readings, written) = (Mutex::new(0u64), Mutex::new(7u64));
+    let off = |path: &str| {
+        let what = format!("This server does not support {path} endpoint.");
+        Reply::text(501, json!({"error": {"code": 501, "message": what}}).to_string())
+    };
+    Server::start_at(address, move |request| match request.path.as_str() {
+        "/health" => Reply::json(&json!({"status": "ok"})),
+        "/props" => Reply::json(&json!({
+            "default_generation_settings": {"n_ctx": 4096, "params": {}},
+            "total_slots": 2, "model_alias": "tiny", "model_path": "/models/tiny-Q4_K_M.gguf",
+            "model_ftype": "Q4_K - Medium", "build_info": "b11434-abcdef", "is_sleeping": false,
+        })),
+        "/v1/models" => Reply::json(&json!({"object": "list", "data": [{
+            "id": "tiny", "owned_by": "llamacpp", "meta": {"n_vocab": 32000, "n_ctx_train": 32768,
+            "n_embd": 896, "n_params": 494032768, "size": 391859712}}]})),
+        "/slots" if slots => {
+            let mut written = written.lock().unwrap();
+            *written += 3;
+            Reply::json(&json!([
+                {"id": 0, "id_task": 5, "n_ctx": 4096, "is_processing": true,
+                 "n_prompt_tokens": 12, "next_token": [{"n_decoded": *written}]},
+                {"id": 1, "n_ctx": 4096, "is_processing": false},
+            ]))
+        }
+        "/slots" => off("slots"),
+        "/metrics" if metrics => {
+            let mut readings = readings.lock().unwrap();
+            *readings += 1;
+            let n = *readings;
+            Reply::text(
+                200,
+                format!(
+                    "# TYPE llamacpp:prompt_tokens_total counter\n\
+                    llamacpp:prompt_tokens_total {}\nllamacpp:prompt_seconds_total {}\n\
+                    llamacpp:tokens_predicted_total {}\n\
+                    llamacpp:tokens_predicted_seconds_total {}\n\
+                    llamacpp:predicted_tokens_seconds 1\nllamacpp:requests_processing 1\n\
+                    llamacpp:requests_deferred 3\n",
+                    n * 100,
+                    n as f64 * 0.5,
+                    n * 50,
+                    n * 2
+                ),
+            )
+        }
+        "/metrics" => off("metrics"),
+        _ => Reply::not_found(),
+    })
+}
+
+/// Has a scripted Ollama load its model, as a user of it would.
+pub(crate) fn load(server: &Server) {
+    use std::io::{Read, Write};
+    let body = json!({"model": "qwen2.5:0.5b"}).to_string();
+    let mut connection = std::net::TcpStream::connect(server.address()).unwrap();
+    let head = format!("POST /api/generate HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+    connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    connection.read_to_end(&mut Vec::new()).unwrap();
+}
+
 /// Answers as llama-server does: all prompts it ever read are kept, and each piece is one token but
 /// the second, which is two.
 fn complete(ask: &Value, kept: &Mutex<Vec<Vec<u64>>>) -> Reply {
@@ -92,6 +155,7 @@ pub(crate) fn ollama_with(
                     "context_length": 4096, "expires_at": "2026-01-01", "details": details}])
             } else { json!([]) }})),
             ("POST", "/api/show") => Reply::json(&json!({"details": details, "parameters": "x 1",
+                "modelfile": "# made\nFROM /m/blobs/sha256-2b\n",
                 "capabilities": ["completion"], "model_info": {"general.parameter_count": 494032768,
                 "qwen2.context_length": 32768, "qwen2.block_count": 24}})),
             ("POST", "/api/generate") => {

@@ -90,17 +90,26 @@ pub(crate) struct Server {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Request>>>,
     stop: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Server {
     /// Answers every request with what `answer` makes of it.
     pub(crate) fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0", answer)
+    }
+
+    /// The same at an address, such as that of one that was stopped.
+    pub(crate) fn start_at(
+        address: &str,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let answer = Arc::new(answer);
         let (seen_there, stop_there) = (Arc::clone(&seen), Arc::clone(&stop));
-        thread::spawn(move || {
+        let thread = thread::spawn(move || {
             for connection in listener.incoming() {
                 if stop_there.load(Ordering::SeqCst) {
                     return;
@@ -110,7 +119,12 @@ impl Server {
                 thread::spawn(move || connection.and_then(|c| serve(c, &*answer, &seen)).ok());
             }
         });
-        Self { address, seen, stop }
+        Self { address, seen, stop, thread: Some(thread) }
+    }
+
+    /// Where it listens, without a scheme.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -126,8 +140,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // Wakes the thread that waits for a connection.
+        // Wakes the thread that waits for a connection; then nothing listens there any more.
         drop(TcpStream::connect(self.address));
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
     }
 }
 

@@ -42,6 +42,29 @@ impl Follow {
         Ok(Self { path, file, identity, place: 0, mark, was_at_end, after_cut, refusals: 0 })
     }
 
+    /// Leaves out all but the last `bytes`, and begins with a whole line.
+    pub(super) fn skip_to_last(&mut self, bytes: u64) -> io::Result<()> {
+        let Some(from) = self.file.metadata()?.len().checked_sub(bytes).filter(|at| *at > 0) else {
+            return Ok(());
+        };
+        let mut mark = vec![0; MARK_BYTES.min(usize::try_from(from).unwrap_or(MARK_BYTES))];
+        self.file.read_exact(&mut mark)?;
+        // From the byte before: should that end a line, the next one is whole.
+        let mut place = self.file.seek(SeekFrom::Start(from - 1))?;
+        let mut piece = [0; 4096];
+        loop {
+            let read = self.file.read(&mut piece)?;
+            let end = piece[..read].iter().position(|b| *b == b'\n');
+            place += end.map_or(read, |at| at + 1) as u64;
+            if end.is_some() || read == 0 {
+                break;
+            }
+        }
+        self.file.seek(SeekFrom::Start(place))?;
+        (self.mark, self.place) = (mark, place);
+        Ok(())
+    }
+
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Step> {
         if self.was_at_end && self.was_cut()? {
             self.begin_anew()?;

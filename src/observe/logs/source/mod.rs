@@ -20,6 +20,11 @@ pub use tool::Stopper;
 use follow::Follow;
 use tool::Tool;
 
+/// How much of a log that is there already [`Source::follow_recent`] reads, of files
+const RECENT_BYTES: u64 = 8 << 20;
+/// and of what other programs read.
+const RECENT_LINES: &str = "50000";
+
 /// Where a log is, as a person writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -61,12 +66,34 @@ impl Source {
         }
     }
 
+    /// Opens it to follow it from a while ago: a server that has run for months has a log of which
+    /// only the end is worth the time.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn follow_recent(&self) -> Result<Stream, SourceError> {
+        let inner = match self {
+            Self::Journald(unit) => Inner::Tool(Tool::journald(unit, Some(RECENT_LINES))?),
+            Self::Docker(name) => Inner::Tool(Tool::docker(name, Some(RECENT_LINES))?),
+            Self::Stdin | Self::File(_) => {
+                let mut stream = self.open(true)?;
+                if let Inner::Follow(follow) = &mut stream.inner {
+                    let of_reading = |error| SourceError::Read { name: stream.name.clone(), error };
+                    follow.skip_to_last(RECENT_BYTES).map_err(of_reading)?;
+                }
+                return Ok(stream);
+            }
+        };
+        Ok(Stream { inner, name: self.name() })
+    }
+
     /// Opens it. With `follow`, it does not end where its bytes end now.
     ///
     /// # Errors
     /// When the file cannot be opened or the program that reads it cannot be started.
     pub fn open(&self, follow: bool) -> Result<Stream, SourceError> {
         let file_error = |path: &Path, error| SourceError::File { path: path.into(), error };
+        let all = follow.then_some("all");
         let inner = match self {
             Self::Stdin => Inner::Plain(unpack::unpacked(Box::new(std::io::stdin()))),
             Self::File(path) => {
@@ -82,8 +109,8 @@ impl Source {
                     Inner::Plain(unpack::unpacked(Box::new(file)))
                 }
             }
-            Self::Journald(unit) => Inner::Tool(Tool::journald(unit, follow)?),
-            Self::Docker(name) => Inner::Tool(Tool::docker(name, follow)?),
+            Self::Journald(unit) => Inner::Tool(Tool::journald(unit, all)?),
+            Self::Docker(name) => Inner::Tool(Tool::docker(name, all)?),
         };
         Ok(Stream { inner, name: self.name() })
     }

@@ -186,3 +186,25 @@ fn every_system_has_its_places() {
     assert_eq!(names("macos")[0], "/home/u/.ollama/logs/server.log");
     assert_eq!(names("windows")[0], "C:/Users/u/AppData/Local/Ollama/server.log");
 }
+
+#[test]
+fn of_a_long_log_only_the_end_is_followed_and_in_whole_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.log");
+    let line = |i: u32| format!("line {i} {}\n", "x".repeat(200));
+    let text: String = (0..50_000).map(line).collect();
+    assert!(text.len() as u64 > RECENT_BYTES);
+    fs::write(&path, &text).unwrap();
+    let mut stream = Source::File(path.clone()).follow_recent().unwrap();
+    let seen = String::from_utf8(all(&mut stream)).unwrap();
+    assert!(seen.starts_with("line ") && text.ends_with(&seen), "{}", &seen[..40]);
+    let short = (RECENT_BYTES as usize).saturating_sub(seen.len());
+    assert!(seen.len() as u64 <= RECENT_BYTES && short < line(50_000).len(), "{short} bytes short");
+    // It grows, and it is still known as the same file.
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"one more\n").unwrap();
+    assert_eq!(all(&mut stream), b"one more\n");
+    // Of a short one nothing is left out.
+    fs::write(&path, "a\nb\n").unwrap();
+    assert_eq!(all(&mut Source::File(path).follow_recent().unwrap()), b"a\nb\n");
+}

@@ -22,20 +22,22 @@ pub(super) struct Tool {
 const TAIL_BYTES: usize = 400;
 
 impl Tool {
-    /// Reads the journal of a unit with full times.
-    pub(super) fn journald(unit: &str, follow: bool) -> Result<Self, SourceError> {
+    /// Reads the journal of a unit with full times. With `follow`, so many lines that are there
+    /// already, and all that come.
+    pub(super) fn journald(unit: &str, follow: Option<&str>) -> Result<Self, SourceError> {
         let mut args = vec!["--unit", unit, "--no-pager", "--output", "short-iso-precise"];
-        if follow {
-            args.extend(["--follow", "--lines", "all"]);
+        if let Some(lines) = follow {
+            args.extend(["--follow", "--lines", lines]);
         }
         Self::start("journalctl", &args)
     }
 
-    /// Reads the log of a container; by podman where there is no docker.
-    pub(super) fn docker(name: &str, follow: bool) -> Result<Self, SourceError> {
+    /// Reads the log of a container; by podman where there is no docker. `follow` as of
+    /// [`Self::journald`].
+    pub(super) fn docker(name: &str, follow: Option<&str>) -> Result<Self, SourceError> {
         let mut args = vec!["logs", "--timestamps"];
-        if follow {
-            args.push("--follow");
+        if let Some(lines) = follow {
+            args.extend(["--follow", "--tail", lines]);
         }
         args.extend(["--", name]);
         match Self::start("docker", &args) {
