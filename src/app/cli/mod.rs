@@ -4,6 +4,7 @@
 //! to stdout; progress, logs and, in text, the report go to stderr.
 
 mod argv;
+mod attach;
 mod bench;
 mod check;
 mod completions;
@@ -74,6 +75,9 @@ enum Command {
     Check(Box<check::CheckArgs>),
     /// Read what an engine logged, and say why it is slow and what to change
     Logs(Box<logs::LogsArgs>),
+    /// Watch a server that runs already (Ollama, llama-server, vLLM), and say what it does and what to
+    /// change
+    Attach(Box<attach::AttachArgs>),
     /// Write a recording for other programs: Perfetto, spreadsheets, Prometheus
     Export(export::ExportArgs),
     /// Show a recording in the dashboard as if it happened now, or print its report
@@ -105,6 +109,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Command::Perplexity(args) => perplexity::run(&args).map(done),
         Command::Check(check) => check::run(&check, &args),
         Command::Logs(args) => logs::run(&args),
+        Command::Attach(args) => attach::run(&args),
         Command::Export(args) => export::run(&args).map(done),
         Command::Replay(args) => replay::run(&args),
         Command::Selftest(args) => selftest::run(&args),

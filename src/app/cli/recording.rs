@@ -14,7 +14,7 @@ use super::output;
 /// A recording that goes on.
 pub(super) struct Recording {
     recorder: Arc<Recorder>,
-    sampler: Sampler,
+    sampler: Option<Sampler>,
     path: PathBuf,
 }
 
@@ -26,7 +26,13 @@ impl Recording {
         let sink: Arc<dyn Sink> = recorder.clone();
         let pids = vec![std::process::id()];
         let sampler = Sampler::start(&SamplerOptions { pids, ..SamplerOptions::default() }, &sink);
-        Ok(Self { recorder, sampler, path: path.to_path_buf() })
+        Ok(Self { recorder, sampler: Some(sampler), path: path.to_path_buf() })
+    }
+
+    /// Starts a new file for somebody who samples what there is to sample.
+    pub(super) fn of_another(path: &Path, title: &str) -> Result<Self, Failure> {
+        let recorder = Recorder::create(path, title).map_err(|e| failure("record to", path, &e))?;
+        Ok(Self { recorder: Arc::new(recorder), sampler: None, path: path.to_path_buf() })
     }
 
     /// Where events go.
@@ -36,7 +42,7 @@ impl Recording {
 
     /// Ends it. A recording that had to stop is told, and fails nothing else.
     pub(super) fn finish(self, quiet: bool) {
-        self.sampler.stop();
+        drop(self.sampler);
         let state = self.recorder.finish();
         let path = self.path.display();
         if let Some(why) = &state.stopped {

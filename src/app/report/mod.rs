@@ -6,6 +6,7 @@
 //! and what no span covers is shown as unaccounted.
 
 mod accumulate;
+pub mod attach;
 pub mod check;
 mod contention;
 mod cuts;

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::counter::{Counter, Source, Subject};
 use crate::base::event::{
-    Absent, AbsentReason, DeviceFact, DeviceIndex, Event, InputFact, NodeFact, OutputFact,
-    PlanFact, Sample, Span, SpanKind, SplitFact, SubjectFact, SyncKind, Track, Warning,
-Line, RequestStep, ServerFact, Step,
+    Absent, AbsentReason, DeviceFact, DeviceIndex, Event, InputFact, Line, NodeFact, OutputFact,
+    PlanFact, RequestStep, Sample, ServerFact, Span, SpanKind, SplitFact, Step, SubjectFact,
+    SyncKind, Track, Warning,
 };
 use crate::base::setup::SetupFact;
 use crate::base::sink::Sink;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::app::report::attach::AttachReport;
 use crate::app::report::document::{Finding, OpenQuestion, Report, Source, Verdict};
 
 /// Every document with the schema `gpuwhy.report/1`; `source.kind` tells which one it is.
@@ -15,6 +16,8 @@ pub enum AnyReport {
     Run(Box<Report>),
     /// Of a log.
     Log(Box<LogReport>),
+    /// Of a server that was watched.
+    Attach(Box<AttachReport>),
 }
 
 /// What a log told, and what follows from it. Sizes are bytes, speeds tokens per second.
