@@ -169,7 +169,7 @@ fn speeds(cx: &Context<'_>) -> Vec<Line<'static>> {
             styled(
                 cx,
                 Role::Dim,
-                format!(" over the last {recent}; {} in all", per_second(sums.tokens, total_ns)),
+                format!(", in all {}; now the last {recent}", per_second(sums.tokens, total_ns)),
             ),
         ]))
     };
@@ -284,6 +284,6 @@ fn summary(cx: &Context<'_>, name: &str, times: &VecDeque<u64>) -> Line<'static>
             Nanos(quantile(&values, 0.5)),
             Nanos(quantile(&values, 0.99))
         )),
-        styled(cx, Role::Dim, format!(", of the last {}", times.len())),
+        styled(cx, Role::Dim, format!(", of {}", times.len())),
     ])
 }

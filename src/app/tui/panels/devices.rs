@@ -117,12 +117,11 @@ fn without_counters(cx: &Context<'_>, fact: &DeviceFact, width: usize) -> Block 
     };
     block.words(cx, Role::Text, &memory, width);
     let why = if fact.is_virtual {
-        "A virtual device has no counters: it only models the memory and the link of another one, \
-         and computes on the CPU."
+        "no counters: a virtual device computes on the CPU"
     } else if cx.session.counters.gpus().next().is_some() {
-        "Which of the GPUs with counters this is cannot be told."
+        "no counters: which of the GPUs that have some it is cannot be told"
     } else {
-        "No counters of it were read."
+        "no counters of it were read"
     };
     block.words(cx, Role::Dim, why, width);
     block

@@ -60,6 +60,11 @@ impl<'a> Pen<'a> {
         }
     }
 
+    /// Leaves out lines that were drawn by something else.
+    pub(super) fn skip(&mut self, lines: u16) {
+        self.next = self.next.saturating_add(lines);
+    }
+
     /// The buffer and what is left of the area, for what draws itself.
     pub(super) fn give(&mut self) -> (Rect, &mut Buffer) {
         (self.rest(), self.buf)
@@ -114,7 +119,7 @@ pub(super) fn raw(text: impl Into<String>) -> Span<'static> {
     Span::raw(text.into())
 }
 
-/// The last part of a path or sentence that fits, or its beginning with a sign that more follows.
+/// A text that fits, or its beginning with a sign that more follows.
 pub(super) fn clipped(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_string();
@@ -124,6 +129,16 @@ pub(super) fn clipped(text: &str, width: usize) -> String {
         short.push('…');
     }
     short
+}
+
+/// The end of a text, with a sign when something stands before it.
+pub(super) fn end_of(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_string();
+    }
+    let end = text.chars().skip(count - width.saturating_sub(1));
+    if width == 0 { String::new() } else { std::iter::once('…').chain(end).collect() }
 }
 
 /// Text in lines of at most `width` cells, broken between words where that can be.
@@ -223,6 +238,7 @@ mod tests {
         assert_eq!(wrapped("a bc  def g", 4), ["a bc", "def", "g"]);
         assert_eq!(wrapped("", 4), [""; 0]);
         assert_eq!((clipped("abcdef", 4), clipped("ab", 4)), ("abc…".into(), "ab".into()));
+        assert_eq!((end_of("abcdef", 4), end_of("ab", 0)), ("…def".into(), String::new()));
         assert_eq!(one_line("a\n\nb\tc\u{1b}[1m"), "a b c [1m");
     }
 

@@ -108,6 +108,16 @@ impl Window {
     }
 }
 
+/// How much the time of what is short and matters counts, so that it can be seen where a cell is
+/// longer than it: a third of a cell is enough for a copy.
+fn weight(act: Act) -> f64 {
+    match act {
+        Act::Copy | Act::BlockingCopy => 3.0,
+        Act::Wait | Act::Read | Act::Graph | Act::Sampling | Act::Text => 2.0,
+        Act::Nothing | Act::Stall | Act::Compute => 1.0,
+    }
+}
+
 /// The cells of one lane.
 pub(super) fn cells(session: &Session, lane: Lane, stalls: bool, window: Window) -> Vec<Act> {
     const ACTS: usize = Act::ALL.len();
@@ -136,14 +146,15 @@ pub(super) fn cells(session: &Session, lane: Lane, stalls: bool, window: Window)
         }
         let covered = if stalls { busy.max(*running) } else { busy };
         parts[Act::Nothing as usize] = (1.0 - covered).max(0.0);
-        let mut best = Act::Nothing;
+        let mut best = (Act::Nothing, 0.0);
         for act in Act::ALL {
+            let weighed = parts[act as usize] * weight(act);
             // A hair's breadth, because shares of cells do not add up exactly.
-            if parts[act as usize] > 1e-9 && parts[act as usize] >= parts[best as usize] - 1e-9 {
-                best = act;
+            if weighed > 1e-9 && weighed >= best.1 - 1e-9 {
+                best = (act, weighed);
             }
         }
-        best
+        best.0
     };
     parts.iter().zip(&running).map(most).collect()
 }

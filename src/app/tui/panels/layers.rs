@@ -27,9 +27,9 @@ const DENSE: [Column; 8] = [
     left("layer", 6, 0),
     left("device", 8, 0),
     right("weights", 10, 0),
-    left("KV cache", 17, 2),
+    left("KV cache", 17, 1),
     right("share", 7, 0),
-    left("", 10, 1),
+    left("", 10, 2),
     right("time", 9, 3),
     rest("placed here because", 20, 4),
 ];
@@ -112,6 +112,7 @@ fn ours(cx: &Context<'_>, setup: &SetupFact, state: &mut PanelState, area: Rect,
     strip(cx, &all, &heat, &mut pen);
     let bars = setup.memory.devices.len().min(pen.room().saturating_sub(4));
     memory(cx, setup, bars, &mut pen);
+    exceptions(cx, setup, &mut pen);
     let found = found(cx, setup);
     if found.is_empty() {
         pen.words(Role::Dim, "No layer has what is looked for.");
@@ -173,20 +174,23 @@ fn elsewhere(cx: &Context<'_>, part: Option<&PartPlacement>, home: &str) -> Span
 fn heading(cx: &Context<'_>, setup: &SetupFact, phase: Phase, heat: &Heat) -> Line<'static> {
     let placement = &setup.placement;
     let (offloaded, total) = (placement.layers_offloaded, placement.layers_total);
+    let (has_run, is_timed) = (phase_ns(cx.session, phase) > 0, heat.is_timed);
+    let note = match (has_run, is_timed) {
+        (false, _) => "nothing has run yet",
+        (true, true) => "share of its time",
+        (true, false) => "share of its time, estimated",
+    };
     let mut line = Line::from(vec![
         styled(cx, Role::Strong, format!("{} ", phase_name(phase))),
-        raw(format!(
-            "{offloaded} of {total} layers offloaded; share of the time of {}",
-            match phase {
-                Phase::Decode => "decoding",
-                Phase::Prompt => "prompts",
-            }
-        )),
+        raw(format!("{offloaded} of {total} layers offloaded; ")),
+        styled(cx, Role::Dim, note),
     ]);
-    if phase_ns(cx.session, phase) == 0 {
-        line.push_span(styled(cx, Role::Dim, "; nothing has run yet"));
-    } else if !heat.is_timed {
-        line.push_span(styled(cx, Role::Dim, " (estimate, by bytes of weights)"));
+    if has_run && !is_timed {
+        let how = " by bytes of weights, as nodes are not timed one by one";
+        line.push_span(styled(cx, Role::Dim, how));
+    }
+    if let Some(limit) = &placement.limit {
+        line.push_span(raw(format!("; {limit}")));
     }
     line
 }
@@ -229,7 +233,10 @@ fn memory(cx: &Context<'_>, setup: &SetupFact, lines: usize, pen: &mut Pen<'_>) 
         [('█', 'W', "weights"), ('▓', 'K', "KV"), ('▒', 'C', "compute"), ('░', 'u', "others")];
     let sign = |at: usize| if cx.theme.unicode { SIGNS[at].0 } else { SIGNS[at].1 };
     let free = if cx.theme.unicode { '·' } else { '.' };
-    let width = pen.width().saturating_sub(36).clamp(4, 60);
+    // With the parts in figures, where there is room for them.
+    let has_figures = pen.width() >= 116;
+    let beside = if has_figures { 106 } else { 36 };
+    let width = pen.width().saturating_sub(beside).clamp(4, 60);
     for memory in setup.memory.devices.iter().take(lines) {
         let parts = parts(memory);
         let total = memory.total_bytes.max(parts.iter().sum());
@@ -249,7 +256,7 @@ fn memory(cx: &Context<'_>, setup: &SetupFact, lines: usize, pen: &mut Pen<'_>) 
             bytes => Bytes(bytes).to_string(),
         };
         spans.push(raw(format!(" {} of {of}", Bytes(memory.needed_bytes))));
-        if pen.width() > 110 {
+        if has_figures {
             let detail = format!(
                 "  {} weights, {} KV, {} compute, {} free",
                 Bytes(parts[0]),
@@ -266,6 +273,30 @@ fn memory(cx: &Context<'_>, setup: &SetupFact, lines: usize, pen: &mut Pen<'_>) 
             (0..SIGNS.len()).map(|at| format!("{} {}", sign(at), SIGNS[at].2)).collect();
         let legend = format!("         {}, {free} free", legend.join(", "));
         pen.line(styled(cx, Role::Dim, legend));
+    }
+}
+
+/// Weights that are not where their layer is, as far as there is room beside the table.
+fn exceptions(cx: &Context<'_>, setup: &SetupFact, pen: &mut Pen<'_>) {
+    const SHOWN: usize = 3;
+    let all = &setup.placement.exceptions;
+    if pen.room() < 14 {
+        return;
+    }
+    for exception in all.iter().take(SHOWN) {
+        let more = match exception.count {
+            0 | 1 => String::new(),
+            n => format!(" and {} alike", n - 1),
+        };
+        pen.line(Line::from(vec![
+            raw(format!("{}{more} on ", exception.weight)),
+            device(cx, &exception.device),
+            styled(cx, Role::Dim, format!(": {}", exception.cause)),
+        ]));
+    }
+    if all.len() > SHOWN {
+        let text = format!("and {} more kinds of weights elsewhere", all.len() - SHOWN);
+        pen.line(styled(cx, Role::Dim, text));
     }
 }
 

@@ -43,7 +43,8 @@ pub(super) fn of_gpu(session: &Session, gpu: u8) -> Option<PcieLink> {
     (lanes > 0).then_some(PcieLink { generation, lanes, bytes_per_s })
 }
 
-/// The narrowest link between two devices; none where one of them has an unknown one.
+/// The narrowest link between two devices; where one of them has an unknown one, why, as far as that is
+/// known.
 pub(super) fn between(
     session: &Session,
     from: DeviceIndex,
@@ -51,7 +52,7 @@ pub(super) fn between(
 ) -> Result<PcieLink, &'static str> {
     let ends = [session.device(from), session.device(to)];
     if ends.iter().flatten().any(|d| d.is_virtual) {
-        return Err("unknown: virtual");
+        return Err(": a virtual device");
     }
     let is_gpu = |d: &&DeviceFact| d.name != "CPU";
     let gpus: Vec<&DeviceFact> = ends.into_iter().flatten().filter(is_gpu).collect();
@@ -59,7 +60,7 @@ pub(super) fn between(
         gpus.iter().map(|d| of_gpu(session, gpu_of(session, d)?)).collect();
     let slowest = links
         .and_then(|links| links.into_iter().min_by(|a, b| a.bytes_per_s.total_cmp(&b.bytes_per_s)));
-    slowest.ok_or("unknown")
+    slowest.ok_or("")
 }
 
 #[cfg(test)]

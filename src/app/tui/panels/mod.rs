@@ -25,6 +25,9 @@ mod table;
 mod timeline;
 mod transfers;
 
+#[cfg(test)]
+mod tests;
+
 use super::panel::Panel;
 
 /// All panels in the order of their tabs.

@@ -10,23 +10,23 @@ use crate::base::units::Bytes;
 
 use super::kit::{Pen, matches, percent, raw, share, styled};
 use super::splits::{Shown, about};
-use super::table::{Column, Row, left, rest, right, table};
+use super::table::{Column, Row, left, rest, right, table, wide};
 
 const COLUMNS: [Column; 9] = [
     right("#", 3, 4),
-    left("node", 20, 0),
-    left("op", 13, 0),
+    wide("node", 18, 28, 0),
+    wide("op", 13, 16, 0),
     left("tag", 6, 1),
     left("shape", 18, 3),
     right("weights", 10, 5),
     right("time", 9, 2),
     right("share", 7, 6),
-    rest("placed here because", 14, 0),
+    rest("placed here because", 26, 0),
 ];
 
 /// The nodes that the search leaves.
 fn found<'a>(cx: &Context<'_>, shown: &Shown<'a>, split: usize) -> Vec<(usize, &'a NodeFact)> {
-    let nodes = shown.cut.fact().splits[split].nodes.iter().enumerate();
+    let nodes = shown.plan.splits[split].nodes.iter().enumerate();
     nodes.filter(|(_, n)| matches(cx, &[&n.name, &n.op, &n.tag, &n.cause])).collect()
 }
 

@@ -7,6 +7,8 @@ use crate::base::counter::{Counter, Subject};
 use crate::base::event::{DeviceFact, DeviceIndex, Phase};
 use crate::observe::session::{Cut, CutPhase, Session};
 
+use super::lanes::extent;
+
 /// The phase that a panel shows: the one that was chosen, or the other one while only that has run.
 pub(super) fn phase(session: &Session, state: &PanelState) -> Phase {
     let (wanted, other) = match state.mode & 1 {
@@ -38,10 +40,16 @@ pub(super) fn unit(phase: Phase, tokens: u64) -> f64 {
     }
 }
 
-/// Wall time of a phase. The step that runs counts once it has ended, its ubatches do before.
+/// Wall time of a phase. The sums have steps that ended; the last ubatch's own goes on until the next
+/// one begins, and counts as far as it has come.
 pub(super) fn phase_ns(session: &Session, phase: Phase) -> u64 {
-    let steps = session.sums.phases.get(&phase).map_or(0, |p| p.total_ns);
-    steps.max(session.sums.cuts.iter().map(|c| c.total_ns(phase)).sum())
+    let ended_ns = session.sums.phases.get(&phase).map_or(0, |p| p.total_ns);
+    let last = session.recent.ubatches().next_back();
+    let open_ns = last.filter(|u| u.is_prompt() == (phase == Phase::Prompt)).map_or(0, |ubatch| {
+        let (start, end) = extent(ubatch);
+        end.saturating_sub(start)
+    });
+    ended_ns.saturating_add(open_ns)
 }
 
 /// The cut that took most of a phase's time, and how many there were.
@@ -99,14 +107,6 @@ pub(super) fn is_counter_evidence(
 pub(super) fn history(session: &Session, subject: Subject, counter: Counter) -> Vec<f64> {
     let series = session.counters.get(subject, counter);
     series.map_or_else(Vec::new, |s| s.shown().iter().map(|p| p.value).collect())
-}
-
-/// Why there are no GPU counters, with what to do about it; in words that say no more than is known.
-pub(super) fn no_gpu_counters(session: &Session) -> Option<String> {
-    use crate::base::counter::Source;
-    let nvml = |of: &&crate::base::event::Absent| of.source == Source::Nvml;
-    let absent = session.absent.values().find(|a| nvml(a) && a.subject.is_none())?;
-    Some(told_absent(absent))
 }
 
 /// An absence with its hint.

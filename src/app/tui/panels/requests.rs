@@ -11,7 +11,7 @@ use crate::observe::session::RunningRequest;
 
 use super::kit::{Pen, matches, one_line, raw, styled};
 use super::observed::is_evidence;
-use super::table::{Column, Row, left, rest, right, table};
+use super::table::{Column, Row, left, right, table, tail};
 
 const COLUMNS: [Column; 7] = [
     right("request", 7, 0),
@@ -20,7 +20,7 @@ const COLUMNS: [Column; 7] = [
     right("prompt", 7, 2),
     right("tokens", 7, 0),
     right("tokens/s", 9, 0),
-    rest("text", 10, 0),
+    tail("text", 10, 0),
 ];
 
 /// Characters of the last text that are looked at.

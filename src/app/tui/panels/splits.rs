@@ -9,13 +9,13 @@ use ratatui::text::Line;
 use crate::advise::diagnose::Place;
 use crate::app::tui::panel::{Context, Panel, PanelState};
 use crate::app::tui::theme::Role;
-use crate::base::event::{Phase, SplitFact};
+use crate::base::event::{Phase, PlanFact, SplitFact};
 use crate::base::units::{Bytes, BytesPerSecond, Nanos};
 use crate::observe::session::{Cut, CutPhase, InputSums, SplitSums};
 
 use super::kit::{Pen, device, matches, percent, plural, raw, share, styled};
 use super::observed::{cut, is_evidence, phase, phase_name, phase_ns, toggle_phase, unit};
-use super::table::{Column, Row, left, rest, right, table};
+use super::table::{Column, Row, left, rest, right, table, wide};
 use super::{kit, nodes};
 
 /// The panel.
@@ -32,12 +32,12 @@ const COLUMNS: [Column; 11] = [
     right("copied", 10, 3),
     right("share", 7, 0),
     left("", 12, 5),
-    rest("nodes from, to", 24, 6),
-    rest("cut because", 10, 1),
+    wide("nodes from, to", 24, 34, 6),
+    rest("cut because", 36, 1),
 ];
 
 /// Lines of detail on the selected split, where there is room for them below the table.
-const DETAIL_LINES: usize = 6;
+const DETAIL_LINES: usize = 5;
 
 /// A cut of one phase, as all that draws a split needs it.
 pub(super) struct Shown<'a> {
@@ -45,6 +45,8 @@ pub(super) struct Shown<'a> {
     pub cut: &'a Cut,
     pub sums: &'a CutPhase,
     pub cuts: usize,
+    /// A plan that cuts this way and is for as many tokens as ubatches of the phase have: its shapes.
+    pub plan: &'a PlanFact,
     /// Wall time of the phase.
     pub total_ns: u64,
 }
@@ -53,7 +55,10 @@ impl<'a> Shown<'a> {
     pub(super) fn of(cx: &Context<'a>, state: &PanelState) -> Option<Self> {
         let phase = phase(cx.session, state);
         let (cut, sums, cuts) = cut(cx.session, phase)?;
-        Some(Self { phase, cut, sums, cuts, total_ns: phase_ns(cx.session, phase) })
+        let last = cx.session.recent.last(phase == Phase::Prompt);
+        let plan = last.and_then(|u| cx.session.plans.get(&u.plan())).map(AsRef::as_ref);
+        let plan = plan.filter(|plan| cut.is_like(plan)).unwrap_or(cut.fact());
+        Some(Self { phase, cut, sums, cuts, plan, total_ns: phase_ns(cx.session, phase) })
     }
 
     /// Indices of the splits that the search leaves.
@@ -172,7 +177,7 @@ fn list(cx: &Context<'_>, shown: &Shown<'_>, state: &mut PanelState, area: Rect,
         return;
     }
     let room = pen.room();
-    let detail = if room >= found.len() + 1 + DETAIL_LINES || room >= 2 * DETAIL_LINES + 4 {
+    let detail = if room >= found.len() + 1 + DETAIL_LINES || room >= 2 * DETAIL_LINES + 2 {
         // What the table does not need.
         DETAIL_LINES.max(room.saturating_sub(found.len() + 1).min(2 * DETAIL_LINES))
     } else {

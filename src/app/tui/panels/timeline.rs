@@ -12,7 +12,7 @@ use ratatui::text::{Line, Span};
 
 use crate::app::tui::panel::{Context, Panel, PanelState};
 use crate::app::tui::theme::Role;
-use crate::base::event::SpanKind;
+use crate::base::event::{SpanKind, SyncKind};
 use crate::base::units::{Bytes, Nanos};
 use crate::observe::session::RecentUbatch;
 
@@ -188,7 +188,7 @@ fn heading(
     Line::from(vec![
         styled(cx, Role::Strong, format!("ubatch {} ", selected.number())),
         raw(format!("{kind}, {tokens}, {took}")),
-        styled(cx, Role::Dim, format!("; {} shown, {follows}", Nanos(window.length_ns as f64))),
+        styled(cx, Role::Dim, format!("; {follows}, {} shown", Nanos(window.length_ns as f64))),
     ])
 }
 
@@ -390,6 +390,17 @@ fn details(cx: &Context<'_>, ubatch: &RecentUbatch, pen: &mut Pen<'_>) {
     }
 }
 
+/// What ends a wait.
+fn until(sync: SyncKind) -> &'static str {
+    match sync {
+        SyncKind::None => "for nothing: the device runs in step with the host",
+        SyncKind::UserInput => "until an input may be overwritten",
+        SyncKind::Event => "for another device's event",
+        SyncKind::MoeIds => "until the host has read which experts were chosen",
+        SyncKind::BlockingCopy => "until both devices are drained for a blocking copy",
+    }
+}
+
 fn what(
     cx: &Context<'_>,
     span: &crate::base::event::Span,
@@ -404,7 +415,9 @@ fn what(
             let nodes = super::kit::plural(fact.nodes.len() as u64, "node");
             format!("{name} split {split}: {nodes}; cut here: {}", fact.cause)
         }
-        SpanKind::Wait { split, sync, .. } => format!("{name} for split {split}: {sync:?}"),
+        SpanKind::Wait { split, sync, .. } => {
+            format!("{name} before split {split}, {}", until(sync))
+        }
         SpanKind::Copy { split, input, from, .. } => {
             let input = of(split).and_then(|s| s.inputs.get(usize::from(input)));
             let (tensor, cause) = input.map_or(("a tensor", ""), |i| (&i.tensor, &i.cause));

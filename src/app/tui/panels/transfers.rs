@@ -21,21 +21,33 @@ use super::link;
 use super::observed::{
     history, is_counter_evidence, is_evidence, phase, phase_name, toggle_phase, unit,
 };
-use super::table::{Column, Row, left, rest, right, table};
+use super::table::{Column, Row, left, list, rest, right, table, wide};
 
 /// The panel.
 #[derive(Debug)]
 pub(in crate::app::tui) struct Transfers;
 
 const COLUMNS: [Column; 8] = [
-    left("tensor", 18, 0),
+    wide("tensor", 13, 28, 0),
     left("from", 8, 0),
     left("to", 8, 0),
     right("bytes", 10, 0),
     right("times", 6, 2),
     left("host", 5, 1),
     right("took", 9, 3),
-    rest("copied because", 10, 0),
+    rest("copied because", 9, 0),
+];
+
+const RATES: [Column; 9] = [
+    left("from", 8, 0),
+    left("to", 8, 0),
+    right("on average", 11, 3),
+    right("per token", 10, 0),
+    right("of time", 7, 0),
+    right("in copies", 11, 0),
+    right("of limit", 8, 1),
+    left("blocking", 12, 4),
+    left("the link's limit", 27, 5),
 ];
 
 /// What is copied for one reason.
@@ -184,7 +196,14 @@ impl Panel for Transfers {
         let tokens = cx.session.sums.phases.get(&phase).map_or(0, |p| p.tokens);
         let row = |at: usize| copied_row(cx, &copied[at], unit(phase, tokens));
         let (rest, buf) = pen.give();
-        table(cx, state, &COLUMNS, (copied.len(), row), rest, buf);
+        // Where the reason has little room beside the rest, it stands below for the selected row.
+        let below = if rest.width < 100 && rest.height >= 6 { 2 } else { 0 };
+        let list = Rect { height: rest.height - below, ..rest };
+        table(cx, state, &COLUMNS, (copied.len(), row), list, buf);
+        let Some(selected) = copied.get(state.selected).filter(|_| below > 0) else { return };
+        let area = Rect { y: list.bottom(), height: below, ..rest };
+        let why = format!("{}: {}", selected.tensor, selected.cause);
+        Pen::new(cx, area, buf).words(Role::Text, &why);
     }
 
     fn key(&self, _cx: &Context<'_>, state: &mut PanelState, key: KeyCode) -> bool {
@@ -220,49 +239,67 @@ fn heading(cx: &Context<'_>, phase: Phase, flows: &Flows) -> Line<'static> {
 
 /// One line for each pair of devices, with its rate against the link's limit.
 fn rates(cx: &Context<'_>, phase: Phase, flows: &Flows, pen: &mut Pen<'_>) {
-    // At least the heading and two rows of what was copied stay.
-    let most = pen.room().saturating_sub(4).max(1);
     let mut pairs: Vec<_> = flows.by_pair.iter().collect();
+    if pairs.is_empty() {
+        return;
+    }
     pairs.sort_by_key(|(_, flow)| Reverse(flow.bytes));
-    let wide = pen.width() >= 96;
-    if !pairs.is_empty() {
-        let more = if wide { "            blocking" } else { "" };
-        let heading = format!(
-            "{:<16}{:>12}{:>11}{:>8}{:>13}  of the link's limit{more}",
-            "", "on average", "per token", "time", "in copies"
-        );
-        pen.line(styled(cx, Role::Dim, heading));
-    }
+    // Below them the heading and two rows of what was copied stay.
+    let most = pen.room().saturating_sub(5).max(1);
     let left_out = pairs.len().saturating_sub(most);
-    for (&(from, to), flow) in pairs.into_iter().take(most) {
-        let (from_name, to_name) = (cx.session.device_name(from), cx.session.device_name(to));
-        let average = rate(flow.bytes, flows.total_ns);
-        let each = Bytes((flow.bytes as f64 / unit(phase, flows.tokens)) as u64).to_string();
-        let time = percent(share(flow.ns, flows.total_ns));
-        let mut spans = vec![
-            device(cx, &from_name),
-            raw(" → "),
-            device(cx, &to_name),
-            raw(" ".repeat(13_usize.saturating_sub(from_name.len() + to_name.len()))),
-            raw(format!("{average:>12}{each:>11}{time:>8}")),
-            styled(cx, Role::Copy, format!("{:>13}  ", rate(flow.bytes, flow.ns))),
-        ];
-        let limit = match link::between(cx.session, from, to) {
-            Err(why) => format!("limit {why}"),
-            Ok(link) => {
-                let reached = flow.bytes as f64 * 1e9 / flow.ns.max(1) as f64 / link.bytes_per_s;
-                let most = BytesPerSecond(link.bytes_per_s);
-                format!("{} of {most} ({}x{})", percent(reached), link.generation, link.lanes)
-            }
-        };
-        spans.push(raw(format!("{limit:<31}")));
-        let role = if flow.blocking > 0 { Role::Warning } else { Role::Dim };
-        spans.push(styled(cx, role, format!("{} of {}", flow.blocking, flow.copies)));
-        pen.line(Line::from(spans));
-    }
+    let shown = pairs.len() - left_out;
+    let rows =
+        pairs.into_iter().take(shown).map(|(pair, flow)| flow_row(cx, phase, flows, *pair, *flow));
+    let (rest, buf) = pen.give();
+    let area = Rect { height: rest.height.min(shown as u16 + 1), ..rest };
+    list(cx, &RATES, rows, area, buf);
+    pen.skip(area.height);
     if left_out > 0 {
         let text = format!("{left_out} more pairs of devices have no room here");
         pen.line(styled(cx, Role::Dim, text));
+    }
+}
+
+fn flow_row(
+    cx: &Context<'_>,
+    phase: Phase,
+    flows: &Flows,
+    (from, to): (DeviceIndex, DeviceIndex),
+    flow: Flow,
+) -> Row {
+    let each = Bytes((flow.bytes as f64 / unit(phase, flows.tokens)) as u64).to_string();
+    let (reached, limit) = match link::between(cx.session, from, to) {
+        Err(why) => ("-".to_string(), format!("unknown{why}")),
+        Ok(link) => {
+            let reached = flow.bytes as f64 * 1e9 / flow.ns.max(1) as f64 / link.bytes_per_s;
+            let most = BytesPerSecond(link.bytes_per_s);
+            (percent(reached), format!("{most} (PCIe {} x {})", link.generation, link.lanes))
+        }
+    };
+    let role = if flow.blocking > 0 { Role::Warning } else { Role::Dim };
+    let is_device = |place: &Place| match place {
+        Place::Device(device) => *device == from || *device == to,
+        _ => false,
+    };
+    Row::new(vec![
+        device(cx, &end_name(cx, from)),
+        device(cx, &end_name(cx, to)),
+        raw(rate(flow.bytes, flows.total_ns)),
+        raw(each),
+        raw(percent(share(flow.ns, flows.total_ns))),
+        styled(cx, Role::Copy, rate(flow.bytes, flow.ns)),
+        raw(reached),
+        styled(cx, role, format!("{} of {}", flow.blocking, flow.copies)),
+        raw(limit),
+    ])
+    .evidence(is_evidence(cx, is_device))
+}
+
+/// Where a copy begins or ends; results are read by the host also where no CPU takes part.
+fn end_name(cx: &Context<'_>, index: DeviceIndex) -> String {
+    match index.0 {
+        u8::MAX => "host".to_string(),
+        _ => cx.session.device_name(index),
     }
 }
 
@@ -308,13 +345,9 @@ fn pcie(cx: &Context<'_>, pen: &mut Pen<'_>) {
 }
 
 fn copied_row(cx: &Context<'_>, copied: &Copied<'_>, unit: f64) -> Row {
-    let name = |index: DeviceIndex| match index.0 {
-        u8::MAX => "host".to_string(),
-        _ => cx.session.device_name(index),
-    };
-    let (from, to) = (name(copied.from), name(copied.to));
+    let (from, to) = (end_name(cx, copied.from), end_name(cx, copied.to));
     let host = match copied.blocking {
-        0 => styled(cx, Role::Dim, "goes on"),
+        0 => styled(cx, Role::Dim, "-"),
         _ => styled(cx, Role::Warning, "waits"),
     };
     let is_device = |place: &Place| match place {
