@@ -90,11 +90,8 @@ fn shares(session: &Session, sums: &Stalls, device: DeviceIndex, total_ns: u64) 
     let total = total_ns as f64;
     let (compute, copy) = (compute_ns as f64 / total, copy_ns as f64 / total);
     if compute_ns == 0 {
-        return Shares {
-            wait: 1.0,
-            on: Some(("nothing: no work".to_string(), 1.0)),
-            ..Shares::default()
-        };
+        // Nothing of the graph is there, so it waits for nothing.
+        return Shares { wait: 1.0, ..Shares::default() };
     }
     let known_ns: u64 = on.values().sum();
     let host_ns = total_ns.saturating_sub(compute_ns + copy_ns + known_ns);

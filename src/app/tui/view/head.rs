@@ -22,7 +22,11 @@ pub(super) fn draw(state: &State, area: Rect, buf: &mut Buffer) {
     });
     let (word, role) = standing(state);
     let speeds = format!("prompt {prompt}  decode {decode} t/s");
-    let right = format!("{}  {speeds}", clock(state.shown().duration_ns()));
+    // A recording's position tells the time already.
+    let right = match &state.feed {
+        FeedState::Replay(_) => format!(" {speeds}"),
+        _ => format!(" {}  {speeds}", clock(state.shown().duration_ns())),
+    };
     let room = (area.width as usize).saturating_sub(right.chars().count() + 1);
     // The standing is never cut: a name gives way.
     let name_room = room.saturating_sub(word.chars().count() + 3 + "gpuwhy ".len());

@@ -103,7 +103,10 @@ fn draw_shares(theme: &Theme, shares: &Shares, words: bool, area: Rect, buf: &mu
         let room = (area.right().saturating_sub(x)) as usize;
         (x, _) = buf.set_stringn(x, area.y, text, room, theme.style(role));
     }
-    if let Some((on, share)) = &shares.on {
+    if shares.compute == 0.0 {
+        let room = (area.right().saturating_sub(x)) as usize;
+        buf.set_stringn(x, area.y, "no work", room, theme.style(Role::Dim));
+    } else if let Some((on, share)) = &shares.on {
         let text = if words && *share < 1.0 {
             format!("{} % for {on}", percent(*share))
         } else {
