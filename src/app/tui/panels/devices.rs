@@ -1,5 +1,8 @@
 //! Each GPU, the host, the watched processes and the observer itself, by their counters; and what
 //! cannot be read, with the reason.
+//!
+//! It is read like a page: `selected` of the state is the first line that is shown, and `inner` how many
+//! lines there were when it was last drawn.
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -13,7 +16,7 @@ use crate::base::units::Bytes;
 
 use super::gpu;
 use super::host;
-use super::kit::{Pen, device, put, styled, wrapped};
+use super::kit::{Pen, device, styled, wrapped};
 use super::observed::{gpu_of, is_counter_evidence, is_device_evidence, told_absent};
 
 /// The panel.
@@ -152,13 +155,15 @@ impl Panel for Devices {
         "Devices"
     }
 
-    fn rows(&self, cx: &Context<'_>, _state: &PanelState) -> usize {
-        blocks(cx, 80).len()
+    fn rows(&self, cx: &Context<'_>, state: &PanelState) -> usize {
+        // How many lines there are depends on the width, which drawing remembers.
+        let lines: usize = blocks(cx, 80).iter().map(|b| b.lines.len()).sum();
+        lines.max(state.inner)
     }
 
     fn draw(&self, cx: &Context<'_>, state: &mut PanelState, area: Rect, buf: &mut Buffer) {
         let area = area.intersection(buf.area);
-        let blocks = blocks(cx, usize::from(area.width).saturating_sub(1));
+        let blocks = blocks(cx, area.width.into());
         if blocks.is_empty() {
             let text = match cx.search {
                 "" => "No counter has been read yet.",
@@ -167,24 +172,21 @@ impl Panel for Devices {
             Pen::new(cx, area, buf).words(Role::Dim, text);
             return;
         }
-        state.selected = state.selected.min(blocks.len() - 1);
-        let before: usize = blocks[..state.selected].iter().map(|b| b.lines.len()).sum();
         let all: usize = blocks.iter().map(|b| b.lines.len()).sum();
         let height = usize::from(area.height);
-        let end = before + blocks[state.selected].lines.len();
-        // The selected block is shown whole, or from its beginning.
-        let offset = state.offset.max(end.saturating_sub(height)).min(before);
-        state.offset = offset.min(all.saturating_sub(height));
-        let lines =
-            blocks.iter().enumerate().flat_map(|(at, b)| b.lines.iter().map(move |l| (at, l)));
-        for (y, (at, line)) in lines.skip(state.offset).take(height).enumerate() {
-            let place = Rect { y: area.y + y as u16, height: 1, ..area };
-            let is_selected = at == state.selected && blocks.len() > 1;
-            let sign = if cx.theme.unicode { "▌" } else { "|" };
-            let mark = if is_selected { styled(cx, Role::Strong, sign) } else { " ".into() };
-            put(cx, place, &Line::from(mark), buf);
-            let rest = Rect { x: place.x + 1, width: place.width.saturating_sub(1), ..place };
-            put(cx, rest, line, buf);
+        state.inner = all;
+        state.selected = state.selected.min(all.saturating_sub(height));
+        let mut lines = blocks.iter().flat_map(|b| &b.lines).skip(state.selected);
+        let mut pen = Pen::new(cx, area, buf);
+        let left = all - state.selected;
+        let shown = if left > height { height.saturating_sub(1) } else { left };
+        for line in lines.by_ref().take(shown) {
+            pen.line(line.clone());
+        }
+        if left > height {
+            let arrow = if cx.theme.unicode { "↓" } else { "v" };
+            let text = format!("{arrow} {} more lines", left - shown);
+            pen.line(styled(cx, Role::Dim, text));
         }
     }
 }

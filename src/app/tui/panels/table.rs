@@ -151,14 +151,13 @@ fn draw_row(
         (false, _) => " ".into(),
     };
     let mut line = laid_out(mark, &cells, columns, shown);
-    if is_selected {
-        for span in &mut line.spans {
-            span.style = span.style.patch(cx.theme.style(Role::Selected));
-        }
-    } else if is_evidence && let Some(name) = line.spans.get_mut(1) {
+    if is_evidence && let Some(name) = line.spans.get_mut(1) {
         name.style = name.style.patch(cx.theme.style(Role::Evidence));
     }
     put(cx, place, &line, buf);
+    if is_selected {
+        buf.set_style(place.intersection(buf.area), cx.theme.style(Role::Selected));
+    }
 }
 
 /// The width of each column, 0 for one that is left out.

@@ -124,8 +124,8 @@ impl Panel for Timeline {
             }
             KeyCode::Char('+' | '=') => set_zoom(state, zoom(state) + 1),
             KeyCode::Char('-') => set_zoom(state, zoom(state) - 1),
-            KeyCode::Char(']') => state.offset = state.offset.saturating_add(1).min(1 << 20),
-            KeyCode::Char('[') => state.offset = state.offset.saturating_sub(1),
+            KeyCode::Char(')') => state.offset = state.offset.saturating_add(1).min(1 << 20),
+            KeyCode::Char('(') => state.offset = state.offset.saturating_sub(1),
             KeyCode::Char('f') => {
                 state.mode &= !HELD;
                 (state.selected, state.inner_offset, state.offset) = (last, last, 0);
@@ -139,7 +139,7 @@ impl Panel for Timeline {
         &[
             ("left right", "ubatch before, after"),
             ("+ -", "zoom"),
-            ("[ ]", "move within a ubatch"),
+            ("( )", "move within a ubatch"),
             ("f", "follow the newest"),
         ]
     }

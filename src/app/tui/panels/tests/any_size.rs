@@ -151,7 +151,7 @@ proptest! {
         (unicode, search) in (any::<bool>(), prop_oneof![Just(""), Just("cpu"), Just("zzz")]),
         keys in proptest::collection::vec(prop_oneof![
             Just(KeyCode::Left), Just(KeyCode::Right),
-            proptest::sample::select(vec!['p', '+', '-', 'f', '[', ']', 'x']).prop_map(KeyCode::Char),
+            proptest::sample::select(vec!['p', '+', '-', 'f', '(', ')', 'x']).prop_map(KeyCode::Char),
         ], 0..5),
     ) {
         let mut stage = Stage::new(session);

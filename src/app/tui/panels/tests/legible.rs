@@ -271,7 +271,7 @@ fn devices_tell_counters_limits_and_what_holds_clocks() {
     let mut state = PanelState::default();
     let text = stage.draw(&Devices, &mut state, SMALL);
     has(&text, &["GPU 0", "31.0 %", "held by     power limit"]);
-    // The last block can be reached.
+    // The last line can be reached.
     state.selected = usize::MAX;
     has(&stage.draw(&Devices, &mut state, SMALL), &["cost of observing"]);
 }
