@@ -1,7 +1,7 @@
 //! From the spans of ubatches to lanes of cells: what most of each cell's time was.
 //!
-//! A lane is of the host or of a device. While a ubatch runs, a device without a span stalls; the CPU
-//! does not, as it drives the others.
+//! A lane is of the host or of a device. While a ubatch runs in which a device takes part, it stalls
+//! where it has no span; the CPU does not, as it drives the others.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::observe::session::{RecentUbatch, Session};
 pub(super) enum Act {
     /// No ubatch runs.
     Nothing,
-    /// Nothing runs on a device though a ubatch does.
+    /// Nothing runs on a device though a ubatch does in which it takes part.
     Stall,
     /// Waiting before a split.
     Wait,
@@ -128,14 +128,18 @@ pub(super) fn cells(session: &Session, lane: Lane, stalls: bool, window: Window)
         if end <= window.start_ns || start >= window.end_ns() {
             continue;
         }
-        cover(window, &ubatch.span, |cell, part| running[cell] += part);
         let plan = session.plans.get(&ubatch.plan());
+        let mut takes_part = false;
         for span in ubatch.parts.iter().chain(&ubatch.host) {
             if let Some((of, act)) = act(span, plan)
                 && of == lane
             {
+                takes_part = true;
                 cover(window, span, |cell, part| parts[cell][act as usize] += part);
             }
+        }
+        if takes_part {
+            cover(window, &ubatch.span, |cell, part| running[cell] += part);
         }
     }
     let most = |(parts, running): (&[f64; ACTS], &f64)| {

@@ -255,7 +255,10 @@ fn memory(cx: &Context<'_>, setup: &SetupFact, lines: usize, pen: &mut Pen<'_>) 
             0 => "unknown".to_string(),
             bytes => Bytes(bytes).to_string(),
         };
-        spans.push(raw(format!(" {} of {of}", Bytes(memory.needed_bytes))));
+        let is_over = memory.total_bytes > 0 && memory.needed_bytes > memory.total_bytes;
+        let role = if is_over { Role::Bad } else { Role::Text };
+        let sign = if is_over { "!" } else { " " };
+        spans.push(styled(cx, role, format!("{sign}{} of {of}", Bytes(memory.needed_bytes))));
         if has_figures {
             let detail = format!(
                 "  {} weights, {} KV, {} compute, {} free",

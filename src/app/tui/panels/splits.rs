@@ -204,10 +204,11 @@ fn heading(cx: &Context<'_>, shown: &Shown<'_>, found: usize) -> Line<'static> {
         Phase::Decode => "per token",
         Phase::Prompt => "in all",
     };
-    let count = if found == all { all.to_string() } else { format!("{found} of {all}") };
+    let splits = plural(all as u64, "split");
+    let count = if found == all { splits } else { format!("{found} of {splits}") };
     let mut line = Line::from(vec![
         styled(cx, Role::Strong, format!("{} ", phase_name(shown.phase))),
-        raw(format!("{count} splits, times {per}, share of {}", shown.time(shown.total_ns))),
+        raw(format!("{count}, times {per}, share of {}", shown.time(shown.total_ns))),
     ]);
     if shown.cuts > 1 {
         line.push_span(styled(

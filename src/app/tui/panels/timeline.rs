@@ -206,6 +206,10 @@ fn ubatch_marks(cx: &Context<'_>, window: Window, selected: &RecentUbatch) -> Li
         };
         let cut = if start < window.start_ns { "" } else { "|" };
         let text = format!("{cut}{}{}", ubatch.number(), if ubatch.is_prompt() { "p" } else { "" });
+        // One that began before leaves room for the next one's mark.
+        if cut.is_empty() && window.cell(end).is_some_and(|c| c <= text.len()) {
+            continue;
+        }
         // The selected one is named even where there is little room.
         if cell > at {
             spans.push(raw(" ".repeat(cell - at)));

@@ -134,6 +134,23 @@ fn the_busiest_threads_of_a_process_stand_first_and_ended_ones_do_not() {
 }
 
 #[test]
+fn a_device_without_a_part_in_it_does_not_stall() {
+    use crate::app::tui::tests::script::{Script, V0};
+    use crate::base::event::Track;
+    let mut script = Script::loaded();
+    script.ubatch(1);
+    let stalls = |events: &[Event]| {
+        let text = Stage::new(fold(events)).shown(&Timeline, (60, 12));
+        let lane = text.lines().find(|l| l.starts_with("Virtual0")).map(str::to_string);
+        lane.is_some_and(|l| l.contains('·'))
+    };
+    assert!(stalls(&script.events));
+    let of_v0 = |e: &Event| matches!(e, Event::Span(s) if s.track == Track::Device(V0));
+    script.events.retain(|e| !of_v0(e));
+    assert!(!stalls(&script.events));
+}
+
+#[test]
 fn many_processors_fit() {
     let busy = |core: u16| {
         Event::Sample(Sample {
