@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [(&str, &[&str]); 5] = [
     ("base", &["clock", "counter", "event", "setup", "sink", "stats", "units"]),
     ("engine", &["tensor", "gguf", "tokenizer", "graph", "model", "backend", "sched", "runtime"]),
-    ("observe", &["logs", "telemetry", "attach", "record", "session"]),
+    ("observe", &["logs", "telemetry", "inspect", "attach", "record", "session"]),
     ("advise", &["plan", "diagnose", "measure", "tune", "regress"]),
     ("app", &["report", "tui", "server", "cli"]),
 ];

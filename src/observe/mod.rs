@@ -4,6 +4,7 @@
 //! of the engine that this crate carries, so that foreign engines and our own are seen alike.
 
 pub mod attach;
+pub mod inspect;
 pub mod logs;
 pub mod record;
 pub mod session;

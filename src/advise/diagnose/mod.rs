@@ -15,6 +15,8 @@ mod remedy;
 mod room;
 mod rule;
 mod rules;
+#[cfg(test)]
+mod scenes;
 mod settle;
 
 pub use changes::{Change, changes};

@@ -95,12 +95,19 @@ fn score(finding: &Finding) -> f64 {
     let weight = match finding.impact {
         Impact::Failure => 3.0,
         Impact::NoGpu => 2.5,
+        Impact::Slower(share) if was_watched(finding) => 1.25 + share.clamp(0.0, 1.0),
         Impact::Slower(share) => 1.0 + share.clamp(0.0, 1.0),
         Impact::WrongInput => 1.5,
         Impact::Risk => 0.5,
         Impact::None => 0.1,
     };
     weight * finding.confidence
+}
+
+/// Whether a finding rests on what was measured while somebody watched, not on a log's sizes: a share
+/// of the time that was seen beats one that was estimated.
+fn was_watched(finding: &Finding) -> bool {
+    finding.evidence.iter().any(|e| e.place.is_some())
 }
 
 #[cfg(test)]
@@ -166,6 +173,17 @@ mod tests {
         };
         assert_eq!(open(&ALL), ["first"]);
         assert_eq!(open(&ALONE), ["answered"]);
+    }
+
+    #[test]
+    fn a_share_that_was_measured_beats_one_that_was_estimated() {
+        use crate::advise::diagnose::finding::{Evidence, Place};
+        let estimated = Finding::problem("log", Impact::Slower(0.6), 0.9, "title");
+        let measured = Finding::problem("live", Impact::Slower(0.5), 0.9, "title")
+            .seen(Evidence::at(Place::Server, "seen"));
+        assert!(score(&measured) > score(&estimated));
+        let failure = Finding::problem("fails", Impact::Failure, 0.9, "title");
+        assert!(score(&failure) > score(&measured));
     }
 
     #[test]

@@ -81,6 +81,13 @@ pub static RULES: &[&Rule] = &[
     &rules::cuda_graphs_off::RULE,
     &rules::decode_at_memory_speed::RULE,
     &rules::kv_cache_full::RULE,
+    &rules::devices_take_turns::RULE,
+    &rules::copy_stalls::RULE,
+    &rules::pcie_link_degraded::RULE,
+    &rules::cpu_quota_throttled::RULE,
+    &rules::cpu_used_by_others::RULE,
+    &rules::weights_paged_in::RULE,
+    &rules::served_model_on_cpu::RULE,
 ];
 
 #[cfg(test)]

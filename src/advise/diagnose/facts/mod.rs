@@ -3,8 +3,10 @@
 //! Facts are computed from the session when asked, never by a rule for itself when two rules need
 //! them. Nothing here depends on the dialect of a log, and nothing here judges.
 
+pub(crate) mod cut;
 mod depth;
 mod gpu;
+pub(crate) mod lately;
 mod memory;
 mod oom;
 mod placement;
@@ -12,6 +14,7 @@ mod products;
 mod shortfall;
 mod speed;
 
+use crate::observe::inspect::Inspection;
 use crate::observe::logs::{Dialect, Engine, Load, LogSession, Notice, Role, Setting, Version};
 use crate::observe::session::Session;
 
@@ -37,6 +40,8 @@ pub struct Facts<'a> {
     pub log: &'a LogSession,
     /// What was watched, where somebody watched.
     pub live: Option<&'a Session>,
+    /// The machine, where somebody looked at it.
+    pub machine: Option<&'a Inspection>,
 }
 
 /// The facts of one load.
@@ -51,12 +56,12 @@ pub struct LoadFacts<'a> {
 impl<'a> Facts<'a> {
     /// The facts of a log.
     pub fn of_log(log: &'a LogSession) -> Self {
-        Self { log, live: None }
+        Self { log, live: None, machine: None }
     }
 
     /// The facts of a session, its log included as of the last [`crate::observe::session::Followed::settle`].
     pub fn of_session(session: &'a Session) -> Self {
-        Self { log: session.log.told(), live: Some(session) }
+        Self { log: session.log.told(), live: Some(session), machine: None }
     }
 
     /// Every load of a model that answers that was kept, in order. Where a draft model is, says
@@ -180,7 +185,7 @@ impl<'a> Facts<'a> {
 impl<'a> LoadFacts<'a> {
     /// The facts of the log that it is part of.
     pub fn facts(&self) -> Facts<'a> {
-        Facts { log: self.log, live: None }
+        Facts::of_log(self.log)
     }
 
     /// Whether two loads are of the same model: by path, else by name, else by its shape. `false`

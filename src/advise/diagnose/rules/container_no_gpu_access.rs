@@ -4,6 +4,7 @@ use crate::advise::diagnose::facts::{Facts, Host};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::remedy;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::observe::inspect::{Inspection, Vendor};
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -37,6 +38,9 @@ level=INFO source=types.go:130 msg="inference compute" id=0 library=cpu"#,
 const ID: &str = "container-no-gpu-access";
 
 fn check(facts: &Facts) -> Verdict {
+    if let Some((amd, text)) = facts.machine.and_then(no_device_files) {
+        return found(facts, 0.9, Evidence::figure(text), amd).into();
+    }
     if let Some(notice) = facts.notice("container-runtime-without-gpu") {
         return found(facts, 0.95, Evidence::line(notice.first), false).into();
     }
@@ -91,4 +95,58 @@ fn found(facts: &Facts, confidence: f64, evidence: Evidence, amd: bool) -> Findi
         return found.fix(remedy::container_amd()).fix(check);
     }
     found.fix_all(remedy::container_nvidia()).fix(remedy::container_amd()).fix(check)
+}
+
+/// A container that shows a GPU on the bus but was given no device file of it: whether it is AMD's, and
+/// the evidence.
+fn no_device_files(machine: &Inspection) -> Option<(bool, String)> {
+    let container = machine.container?;
+    let lacks =
+        |vendor: Vendor, file: &str| machine.has_gpu(vendor) && machine.file(file).is_none();
+    let (vendor, file) = if lacks(Vendor::Nvidia, "/dev/nvidiactl") {
+        (Vendor::Nvidia, "/dev/nvidiactl")
+    } else if lacks(Vendor::Amd, "/dev/kfd") {
+        (Vendor::Amd, "/dev/kfd")
+    } else {
+        return None;
+    };
+    let name = vendor.name();
+    let text = format!(
+        "the bus shows a GPU of {name}, but {file} is not there, in a container of {container}"
+    );
+    Some((vendor == Vendor::Amd, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::inspect::{DeviceFile, PciGpu};
+    use crate::observe::logs::LogSession;
+
+    fn machine() -> Inspection {
+        let gpu =
+            PciGpu { address: "0000:01:00.0".to_string(), vendor: Vendor::Nvidia, driver: None };
+        Inspection { container: Some("Docker"), gpus: vec![gpu], ..Inspection::default() }
+    }
+
+    fn finds(machine: &Inspection) -> bool {
+        let log = LogSession::default();
+        let facts = Facts { machine: Some(machine), ..Facts::of_log(&log) };
+        check(&facts).finding().is_some()
+    }
+
+    #[test]
+    fn a_container_without_the_gpus_files_is_found() {
+        let mut machine = machine();
+        assert!(finds(&machine));
+        let path = "/dev/nvidiactl".to_string();
+        machine.files = vec![DeviceFile { path, may_use: Some(true), group: String::new() }];
+        assert!(!finds(&machine));
+    }
+
+    #[test]
+    fn a_machine_and_a_container_without_gpu_are_not_meant() {
+        assert!(!finds(&Inspection { container: None, ..machine() }));
+        assert!(!finds(&Inspection { gpus: Vec::new(), ..machine() }));
+    }
 }

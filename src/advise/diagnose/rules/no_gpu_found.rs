@@ -4,7 +4,10 @@ use crate::advise::diagnose::facts::{Facts, Host};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::advise::diagnose::settle;
+use crate::base::counter::Source;
+use crate::base::event::AbsentReason;
 use crate::observe::logs::LineId;
+use crate::observe::session::Session;
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -18,7 +21,8 @@ pub(crate) static RULE: Rule = Rule {
             show that it does not run in a container. That is a finding when something shows that a \
             GPU is meant: a driver's library that lists no device, or a setting that is for GPUs. \
             Without any of that the log does not tell whether the machine has a GPU, and on one \
-            that has none all is as it should be: the report asks.",
+            that has none all is as it should be: the report asks. Of a machine that is watched: a driver's \
+            library that is missing or lists no device is no fault by itself.",
         fix: "See whether the driver works at all (`nvidia-smi`, `rocminfo`, `vulkaninfo \
             --summary`); install it where it does not. NVIDIA: the proprietary or open NVIDIA \
             driver, not nouveau. AMD: ROCm supports some cards only; others work with Vulkan.",
@@ -36,6 +40,11 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "no-gpu-found";
 
 fn check(facts: &Facts) -> Verdict {
+    if facts.log.counts.lines == 0
+        && let Some(session) = facts.live
+    {
+        return watched(session).into();
+    }
     if facts.ran_on_gpu() || facts.gpus().next().is_some() {
         return Verdict::Clear;
     }
@@ -124,5 +133,69 @@ fn open(facts: &Facts) -> Verdict {
                 NAME, or server.log; the lines with `inference compute` tell",
         ),
         _ => Verdict::Clear,
+    }
+}
+
+/// A machine without a GPU that is watched, and nothing that says that there should be one.
+fn watched(session: &Session) -> Option<Finding> {
+    let gpu_works = session.counters.gpus().next().is_some()
+        || session.sums.devices.iter().any(|d| d.name != "CPU" && !d.is_virtual)
+        || session
+            .server
+            .iter()
+            .flat_map(|s| &s.models)
+            .any(|m| m.vram_bytes.is_some_and(|b| b > 0));
+    if gpu_works {
+        return None;
+    }
+    let absent = session.absent.get(&(Source::Nvml, None, None))?;
+    if !matches!(absent.reason, AbsentReason::LibraryMissing | AbsentReason::NoDevice) {
+        return None;
+    }
+    let title = "no NVIDIA GPU is seen here, so the CPU computes";
+    Some(
+        Finding::benign(ID, 0.8, title)
+            .because(format!(
+                "{}. On a machine without a GPU all is as it should be. If it has one: {}.",
+                absent.text, absent.hint
+            ))
+            .seen(Evidence::figure(format!("NVML: {}", absent.text)))
+            .fix(Fix::system("if there should be one", "gpuwhy doctor").why(
+                "it looks for devices, drivers, libraries and permissions",
+                "what is missing",
+            )),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::advise::diagnose::finding::Kind;
+    use crate::advise::diagnose::scenes::Scene;
+    use crate::base::counter::{Counter, Subject};
+
+    #[test]
+    fn a_machine_without_gpu_is_no_fault() {
+        let mut scene = Scene::new();
+        scene.devices(&["CPU"]).absent(Source::Nvml, None, AbsentReason::LibraryMissing);
+        let found = check(&scene.facts()).finding().cloned().unwrap();
+        assert_eq!(found.kind, Kind::Benign);
+        assert!(found.explanation.contains("do something"), "{found:?}");
+    }
+
+    #[test]
+    fn one_whose_gpu_works_is_not_meant() {
+        let mut scene = Scene::new();
+        scene.absent(Source::Nvml, Some(Subject::Gpu(0)), AbsentReason::NotSupported);
+        scene.sample(Subject::Gpu(0), Counter::Power, 1.0);
+        assert_eq!(check(&scene.facts()), Verdict::Clear);
+        let mut scene = Scene::new();
+        scene.devices(&["CUDA0", "CPU"]).absent(Source::Nvml, None, AbsentReason::LibraryMissing);
+        assert_eq!(check(&scene.facts()), Verdict::Clear);
+    }
+
+    #[test]
+    fn before_the_library_was_looked_for_nothing_is_told() {
+        assert_eq!(check(&Scene::new().facts()), Verdict::Clear);
     }
 }

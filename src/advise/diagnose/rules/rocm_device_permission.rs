@@ -3,6 +3,7 @@
 use crate::advise::diagnose::facts::{Facts, Host};
 use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
+use crate::observe::inspect::Vendor;
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -26,7 +27,18 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "rocm-device-permission";
 
 fn check(facts: &Facts) -> Verdict {
-    let Some(notice) = facts.notice("rocm-permission") else { return Verdict::Clear };
+    let denied = facts.machine.filter(|m| m.has_gpu(Vendor::Amd)).and_then(|m| {
+        let of_amd = |path: &str| path == "/dev/kfd" || path.starts_with("/dev/dri/");
+        m.files.iter().find(|f| of_amd(&f.path) && f.may_use == Some(false))
+    });
+    let evidence = match (facts.notice("rocm-permission"), denied) {
+        (Some(notice), _) => Evidence::line(notice.first),
+        (None, Some(file)) => Evidence::figure(format!(
+            "{} belongs to the group {}, in which this user is not",
+            file.path, file.group
+        )),
+        (None, None) => return Verdict::Clear,
+    };
     if facts.ran_on_gpu() {
         return Verdict::Clear;
     }
@@ -52,7 +64,7 @@ fn check(facts: &Facts) -> Verdict {
         "The driver is loaded and the devices exist, but the user that the engine runs as is not \
             in the groups that may open them.",
     )
-    .seen(Evidence::line(notice.first))
+    .seen(evidence)
     .seen_if(facts.no_gpu_line().map(Evidence::line));
     if facts.host() == Host::Container {
         finding.fix(container).fix(host).into()

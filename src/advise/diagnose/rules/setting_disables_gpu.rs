@@ -52,7 +52,12 @@ fn by_variable(facts: &Facts) -> Option<Finding> {
     let confidence = if facts.without_gpu().is_some() { 0.95 } else { 0.8 };
     let fix = Fix::env(name, "").why("without it all GPUs are seen", "the log names the GPU");
     Some(
-        found(facts, &format!("{name}={}", setting.value), &why, setting.line, confidence).fix(fix),
+        found(facts, &format!("{name}={}", setting.value), &why, setting.line, confidence)
+            .seen_if(facts.machine.and_then(|m| {
+                let set = m.settings.get(name)?;
+                Some(Evidence::figure(format!("{name}={} in {}", set.value, set.from)))
+            }))
+            .fix(fix),
     )
 }
 

@@ -54,6 +54,9 @@ fn check(facts: &Facts) -> Verdict {
             return unknown(notice.first, SettingKind::Flag, name).into();
         }
     }
+    if let Some(finding) = misspelt(facts) {
+        return finding.into();
+    }
     let settings = facts.log.settings.iter().filter(|(_, s)| !s.value.is_empty());
     let wrong = settings.filter_map(|(name, s)| {
         let library = name == "OLLAMA_LLM_LIBRARY";
@@ -66,7 +69,32 @@ fn check(facts: &Facts) -> Verdict {
     let why = format!("{name}={} cannot be read; it takes {takes}", setting.value);
     let fix =
         Fix::env(name, "").why(format!("or a value that it takes: {takes}"), "it has an effect");
-    found(setting.line, &why, 0.85).fix(fix).into()
+    found(setting.line, &why, 0.85).seen_if(source(facts, name)).fix(fix).into()
+}
+
+/// A variable that somebody set for the server and no version knows. A log prints known ones alone.
+fn misspelt(facts: &Facts) -> Option<Finding> {
+    let settings = facts.machine?.settings.keys();
+    let unknown = settings.filter(|name| name.starts_with("OLLAMA_"));
+    let (name, near) = unknown.into_iter().find_map(|name| {
+        match judge_env(name, &facts.machine?.settings.get(name)?.value, facts.version()) {
+            Some(Fault::Unknown(near)) => Some((name, near)),
+            _ => None,
+        }
+    })?;
+    let meant = near.as_ref().map(|n| format!("; {n} may be meant")).unwrap_or_default();
+    let finding = found(LineId::default(), &format!("{name} is not known{meant}"), 0.85);
+    let finding = finding.seen_if(source(facts, name));
+    let fix = near.map(|near| {
+        Fix::system("use the name", near).why("the name that servers know", "it has an effect")
+    });
+    Some(finding.fix_all(fix))
+}
+
+/// Where somebody set a variable, if the machine was looked at.
+fn source(facts: &Facts, name: &str) -> Option<Evidence> {
+    let setting = facts.machine?.settings.get(name)?;
+    Some(Evidence::figure(format!("{name}={} in {}", setting.value, setting.from)))
 }
 
 fn unknown(line: LineId, kind: SettingKind, name: &str) -> Finding {

@@ -1,12 +1,15 @@
 //! `vram-used-by-other-process`: something else holds the memory that layers would need.
 
+use crate::advise::diagnose::facts::lately::{gpu_name, seconds_in, watched_pids};
 use crate::advise::diagnose::facts::{Cause, Facts, LoadFacts, Shortfall};
-use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact};
+use crate::advise::diagnose::finding::{Evidence, Finding, Fix, Impact, Place};
 use crate::advise::diagnose::room;
 use crate::advise::diagnose::rule::{Doc, Rule, Verdict};
 use crate::advise::diagnose::settle;
+use crate::base::counter::{Counter, Subject};
 use crate::base::units::Bytes;
 use crate::observe::logs::{Device, LibraryKind, LineId, LoadOutcome};
+use crate::observe::session::Session;
 
 /// See the module.
 pub(crate) static RULE: Rule = Rule {
@@ -19,7 +22,8 @@ pub(crate) static RULE: Rule = Rule {
             free at that moment and does not plan anew when the other program ends.",
         evidence: "Free and total memory of the GPU in the log, and layers that would fit if it were \
             idle. When the total is not told, hardly 3 GiB free on a CUDA GPU that was found usable \
-            make it likely. Memory that this server's own earlier model holds is another rule.",
+            make it likely. Of a GPU that is watched, every process on it that is not the watched one, with \
+            its memory, and whether it was there or came. Memory that this server's own earlier model holds is another rule.",
         fix: "See who holds it (`nvidia-smi`, `rocm-smi --showpids`), end that program or give it less, \
             and load the model again.",
         example: "msg=\"inference compute\" library=cuda total=\"23.6 GiB\" available=\"4.1 GiB\"\n\
@@ -32,6 +36,9 @@ pub(crate) static RULE: Rule = Rule {
 const ID: &str = "vram-used-by-other-process";
 
 fn check(facts: &Facts) -> Verdict {
+    if let Some(verdict) = facts.live.and_then(watched) {
+        return verdict;
+    }
     let Some((load, short)) = facts.short_load() else { return at_discovery(facts).into() };
     if let Some(share) = short.share_of_time(Cause::Others) {
         return told(&load, &short, share).into();
@@ -185,4 +192,167 @@ fn fixes(load: &LoadFacts) -> Vec<Fix> {
         ));
     }
     fixes
+}
+
+/// A process on a GPU that is not what is watched.
+struct Other<'a> {
+    gpu: u8,
+    pid: u32,
+    name: &'a str,
+    bytes: u64,
+    busy: f64,
+    /// When it came, or took much more; `None` for one that was there from the begin.
+    came_ns: Option<u64>,
+}
+
+/// What a desktop and its programs hold.
+const SMALL_BYTES: u64 = 256 << 20;
+
+/// Less of the GPU's time is a desktop's.
+const BUSY_SMALL: f64 = 0.05;
+
+/// What watching tells; `None` where no GPU with processes is watched, and then the log has the word.
+fn watched(session: &Session) -> Option<Verdict> {
+    let all = processes(session);
+    let own = watched_pids(session);
+    if own.is_empty() {
+        let any = all.iter().any(|p| p.bytes >= SMALL_BYTES);
+        return any.then(|| {
+            Verdict::need(
+                "which of the processes on the GPU is the watched one",
+                "nvidia-smi --query-compute-apps=pid,name,used_memory --format=csv",
+            )
+        });
+    }
+    // From inside a container processes have other numbers than the driver's.
+    let known = all.iter().any(|p| own.contains(&p.pid));
+    let others = all.into_iter().filter(|p| !own.contains(&p.pid));
+    let big = others.filter(|p| p.bytes >= SMALL_BYTES || p.busy >= BUSY_SMALL);
+    let worst = big.max_by_key(|p| (p.came_ns.is_some(), p.bytes))?;
+    Some(seen_there(session, &worst, known).into())
+}
+
+fn processes(session: &Session) -> Vec<Other<'_>> {
+    let of = |subject| match subject {
+        Subject::GpuProcess { gpu, pid } if pid > 0 => Some((subject, gpu, pid)),
+        _ => None,
+    };
+    let found = session.counters.subjects().filter_map(of).map(|(subject, gpu, pid)| {
+        let value = |counter| session.value(subject, counter).unwrap_or(0.0);
+        let bytes = value(Counter::VramUsed) as u64;
+        let memory = session.counters.get(subject, Counter::VramUsed);
+        let begin =
+            session.counters.get(Subject::Gpu(gpu), Counter::VramTotal).map(|s| s.first.at_ns);
+        // Its first sample above half of what it has now.
+        let grown = memory.and_then(|s| s.points().find(|p| p.value * 2.0 > bytes as f64));
+        let came_ns = grown.zip(begin).filter(|(p, begin)| p.at_ns > *begin).map(|(p, _)| p.at_ns);
+        // A process without memory is gone, and its last share of time is old.
+        let there = memory.is_none() || bytes > 0;
+        let busy = if there { value(Counter::GpuBusy) } else { 0.0 };
+        Other { gpu, pid, name: session.name(subject).unwrap_or("unknown"), bytes, busy, came_ns }
+    });
+    found.collect()
+}
+
+fn seen_there(session: &Session, other: &Other, known: bool) -> Finding {
+    let subject = Subject::GpuProcess { gpu: other.gpu, pid: other.pid };
+    let gpu = gpu_name(session, other.gpu);
+    let Other { name, pid, .. } = other;
+    let holds = Bytes(other.bytes);
+    let (title, since) = match other.came_ns {
+        Some(at_ns) => (
+            format!("{name} (process {pid}) has taken {holds} of {gpu}"),
+            format!("since {:.1} s", seconds_in(session, at_ns)),
+        ),
+        None => {
+            (format!("{name} (process {pid}) holds {holds} of {gpu}"), "from the begin".to_string())
+        }
+    };
+    // What it takes of the GPU's time is measured; what its memory costs is not.
+    let impact = if other.busy >= BUSY_SMALL { Impact::Slower(other.busy) } else { Impact::Risk };
+    let doubt = if known {
+        ""
+    } else {
+        " None of the watched processes shows on the GPU: if this runs in a container, where processes \
+         have other numbers, it may be the watched one itself."
+    };
+    let busy = (other.busy > 0.0).then(|| {
+        let text = format!("it keeps the GPU busy in {:.0} % of the time", 100.0 * other.busy);
+        Evidence::at(Place::Counter(subject, Counter::GpuBusy), text)
+    });
+    let free = session.value(Subject::Gpu(other.gpu), Counter::VramFree).map(|free| {
+        let text = format!("{} are free on {gpu}", Bytes(free as u64));
+        Evidence::at(Place::Counter(Subject::Gpu(other.gpu), Counter::VramFree), text)
+    });
+    let sure = if known { 0.9 } else { 0.5 };
+    let finding = Finding::problem(ID, impact, sure, title)
+        .because(format!(
+            "It is not what is watched. Memory that it holds is missing when a model is loaded or a \
+             context grows, and while it computes, the GPU's time is shared.{doubt}"
+        ))
+        .seen(Evidence::at(
+            Place::Counter(subject, Counter::VramUsed),
+            format!("{holds} {since}"),
+        ))
+        .seen_if(free)
+        .seen_if(busy);
+    finding.fix(
+        Fix::system("see what it is", format!("ps -fp {pid}"))
+            .why("it can be ended, moved to another GPU, or given less", "more memory free"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::advise::diagnose::scenes::Scene;
+
+    fn on_gpu(pid: u32) -> Subject {
+        Subject::GpuProcess { gpu: 0, pid }
+    }
+
+    fn scene() -> Scene {
+        let mut scene = Scene::new();
+        scene.sample(Subject::Process(10), Counter::CpuUsed, 1.0);
+        scene.sample(Subject::Gpu(0), Counter::VramTotal, f64::from(1 << 30) * 80.0);
+        scene.sample(on_gpu(10), Counter::VramUsed, f64::from(1 << 30) * 8.0);
+        scene
+    }
+
+    #[test]
+    fn a_process_that_comes_is_found_at_its_first_sample() {
+        let mut scene = scene();
+        assert_eq!(check(&scene.facts()), Verdict::Clear);
+        scene.tick().name(on_gpu(77), "blender");
+        scene.sample(on_gpu(77), Counter::VramUsed, f64::from(1 << 30) * 2.0);
+        let found = check(&scene.facts()).finding().cloned().unwrap();
+        assert_eq!(found.title, "blender (process 77) has taken 2.00 GiB of GPU 0");
+        assert_eq!((found.impact, found.confidence), (Impact::Risk, 0.9));
+        scene.tick().sample(on_gpu(77), Counter::VramUsed, 0.0);
+        assert_eq!(check(&scene.facts()), Verdict::Clear);
+    }
+
+    #[test]
+    fn one_that_was_there_is_told_apart() {
+        let mut scene = scene();
+        scene.sample(on_gpu(77), Counter::VramUsed, f64::from(1 << 30) * 2.0);
+        scene.sample(on_gpu(77), Counter::GpuBusy, 0.4);
+        let found = check(&scene.facts()).finding().cloned().unwrap();
+        assert_eq!(found.title, "unknown (process 77) holds 2.00 GiB of GPU 0");
+        assert_eq!(found.impact, Impact::Slower(0.4));
+    }
+
+    #[test]
+    fn a_desktop_and_our_own_process_are_none() {
+        let mut scene = scene();
+        scene.tick().sample(on_gpu(77), Counter::VramUsed, 1e8);
+        assert_eq!(check(&scene.facts()), Verdict::Clear);
+    }
+
+    #[test]
+    fn without_knowing_who_is_watched_it_asks() {
+        let mut scene = Scene::new();
+        scene.sample(on_gpu(77), Counter::VramUsed, f64::from(1 << 30) * 2.0);
+        assert!(matches!(check(&scene.facts()), Verdict::NeedMore(_)));
+    }
 }
