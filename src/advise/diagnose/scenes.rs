@@ -20,6 +20,7 @@ pub(crate) struct Scene {
 
 /// What one split does in each ubatch, in microseconds.
 #[derive(Clone, Copy)]
+#[allow(clippy::struct_field_names, reason = "units stand last in a name")]
 pub(crate) struct Work {
     pub wait_us: u64,
     pub copy_us: u64,

@@ -68,6 +68,14 @@ fn read_default() -> Result<LogSession, Failure> {
             return Ok(session);
         }
     }
+    usual().map(|(_, session)| session).map_err(|tried| {
+        Failure::new(format!("no log of Ollama in the usual places: {}", tried.join(", ")))
+            .hint("name the log: a file, - for standard input, journald:UNIT or docker:NAME")
+    })
+}
+
+/// The log in the first of the usual places that has one, with its place; else all places tried.
+pub(super) fn usual() -> Result<(String, LogSession), Vec<String>> {
     let mut tried = Vec::new();
     for source in default_sources(&Host::here()) {
         let mut parser = Parser::new(Options::default());
@@ -76,12 +84,11 @@ fn read_default() -> Result<LogSession, Failure> {
         // The journal says that it has no entries in a line of its own, which no pattern knows.
         if read.is_ok() && session.counts.known > 0 {
             tracing::info!("reading {}", source.name());
-            return Ok(session);
+            return Ok((source.name(), session));
         }
         tried.push(source.name());
     }
-    Err(Failure::new(format!("no log of Ollama in the usual places: {}", tried.join(", ")))
-        .hint("name the log: a file, - for standard input, journald:UNIT or docker:NAME"))
+    Err(tried)
 }
 
 /// What somebody who follows a log sees.

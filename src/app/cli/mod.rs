@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod completions;
 mod dashboard;
+mod doctor;
 mod explain;
 mod export;
 mod failure;
@@ -78,6 +79,9 @@ enum Command {
     /// Watch a server that runs already (Ollama, llama-server, vLLM), and say what it does and what to
     /// change
     Attach(Box<attach::AttachArgs>),
+    /// Look at this machine without running a model: devices, drivers, permissions, limits, servers and
+    /// their settings
+    Doctor(doctor::DoctorArgs),
     /// Write a recording for other programs: Perfetto, spreadsheets, Prometheus
     Export(export::ExportArgs),
     /// Show a recording in the dashboard as if it happened now, or print its report
@@ -110,6 +114,7 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Command::Check(check) => check::run(&check, &args),
         Command::Logs(args) => logs::run(&args),
         Command::Attach(args) => attach::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Export(args) => export::run(&args).map(done),
         Command::Replay(args) => replay::run(&args),
         Command::Selftest(args) => selftest::run(&args),

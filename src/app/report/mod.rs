@@ -10,6 +10,7 @@ pub mod attach;
 pub mod check;
 mod contention;
 mod cuts;
+mod doctor;
 mod document;
 mod facts;
 mod findings;
@@ -33,6 +34,7 @@ mod tests;
 
 pub use accumulate::Accumulator;
 pub use contention::contention;
+pub use doctor::{DoctorFact, DoctorReport, doctor_markdown, doctor_report, doctor_text};
 pub use document::*;
 pub use facts::engine_facts;
 pub(crate) use facts::{model_facts, type_bytes};

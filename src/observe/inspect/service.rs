@@ -69,7 +69,10 @@ fn unit_settings(roots: &Roots, machine: &mut Inspection) -> BTreeMap<String, Se
             entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         files.extend(
-            names.into_iter().filter(|n| n.ends_with(".conf")).map(|n| format!("{drop_in}/{n}")),
+            names
+                .into_iter()
+                .filter(|n| n.rsplit_once('.').is_some_and(|n| n.1 == "conf"))
+                .map(|n| format!("{drop_in}/{n}")),
         );
     }
     for file in files {

@@ -1,3 +1,5 @@
+//! Made-up machines, looked at.
+
 use std::fs;
 use std::path::Path;
 

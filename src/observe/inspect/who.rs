@@ -7,13 +7,13 @@ use crate::observe::telemetry::host::Roots;
 /// A user with its groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Who {
-    pub uid: u32,
-    pub groups: Vec<u32>,
+    pub(super) uid: u32,
+    pub(super) groups: Vec<u32>,
 }
 
 impl Who {
     /// This process, from `/proc/self/status`.
-    pub fn here(roots: &Roots) -> Option<Self> {
+    pub(super) fn here(roots: &Roots) -> Option<Self> {
         let status = roots.text("proc/self/status").ok()?;
         let numbers = |name: &str| -> Vec<u32> {
             let line = status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
@@ -27,7 +27,7 @@ impl Who {
     }
 
     /// Whether it may read and write a file of this mode and owner.
-    pub fn may_use(&self, mode: u32, uid: u32, gid: u32) -> bool {
+    pub(super) fn may_use(&self, mode: u32, uid: u32, gid: u32) -> bool {
         const READ_AND_WRITE: u32 = 0o6;
         let shift = match (self.uid == uid, self.groups.contains(&gid)) {
             _ if self.uid == 0 => return true,

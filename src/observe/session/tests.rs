@@ -1,3 +1,5 @@
+//! Sessions folded from made-up events.
+
 use super::*;
 use crate::base::event::{Line, RequestStep, Sample, Span, SpanKind, Step, Track};
 

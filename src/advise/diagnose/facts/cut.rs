@@ -10,32 +10,32 @@ pub(crate) const TOKENS_MIN: u64 = 16;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BusiestCut<'a> {
     /// The plan that stands for it.
-    pub fact: &'a PlanFact,
+    pub(crate) fact: &'a PlanFact,
     /// Its sums.
-    pub sums: &'a CutPhase,
+    pub(crate) sums: &'a CutPhase,
 }
 
 impl<'a> BusiestCut<'a> {
     /// That of a phase, if any ubatch of it ran.
-    pub fn of(session: &'a Session, phase: Phase) -> Option<Self> {
+    pub(crate) fn of(session: &'a Session, phase: Phase) -> Option<Self> {
         let cut = session.sums.cuts.iter().max_by_key(|c| c.total_ns(phase))?;
         let sums = cut.phase(phase).filter(|sums| sums.total_ns > 0)?;
         Some(Self { fact: cut.fact(), sums })
     }
 
     /// A share of the time of its ubatches.
-    pub fn share(&self, ns: u64) -> f64 {
+    pub(crate) fn share(&self, ns: u64) -> f64 {
         ns as f64 / self.sums.total_ns as f64
     }
 
     /// Its splits, with the time that each computed.
-    pub fn splits(&self) -> impl Iterator<Item = (u16, &'a SplitFact, u64)> + use<'a> {
+    pub(crate) fn splits(&self) -> impl Iterator<Item = (u16, &'a SplitFact, u64)> + use<'a> {
         let splits = self.fact.splits.iter().zip(&self.sums.splits).enumerate();
         splits.map(|(i, (fact, sums))| (i as u16, fact, sums.compute_ns))
     }
 
     /// The time that one device computed, and bytes of the weights that it reads for each ubatch.
-    pub fn device(&self, device: DeviceIndex) -> (u64, u64) {
+    pub(crate) fn device(&self, device: DeviceIndex) -> (u64, u64) {
         let own = self.splits().filter(|(_, split, _)| split.device == device);
         own.fold((0, 0), |(ns, bytes), (_, split, more)| (ns + more, bytes + weight_bytes(split)))
     }

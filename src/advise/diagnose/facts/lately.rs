@@ -13,16 +13,16 @@ const LATELY_NS: u64 = 10_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Growth {
     /// By how much, in the counter's unit.
-    pub amount: f64,
+    pub(crate) amount: f64,
     /// In how long.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Between how many neighbouring samples it grew.
-    pub steps: usize,
+    pub(crate) steps: usize,
 }
 
 impl Growth {
     /// Growth per second.
-    pub fn per_s(&self) -> f64 {
+    pub(crate) fn per_s(&self) -> f64 {
         self.amount / self.seconds
     }
 }

@@ -98,9 +98,10 @@ fn reported(session: &Session, gpu: Subject, number: u32, at_ns: u64) -> Finding
     let (what, confidence) = meaning(Some(number));
     let name = name_of(session, Some(gpu));
     let number = format!("Xid {number}");
-    let title = match what.contains(&number) {
-        true => format!("{name}: {what}"),
-        false => format!("{name}: {what} ({number})"),
+    let title = if what.contains(&number) {
+        format!("{name}: {what}")
+    } else {
+        format!("{name}: {what} ({number})")
     };
     Finding::problem(ID, Impact::Failure, confidence, title)
         .because(

@@ -65,7 +65,7 @@ fn narrow(session: &Session, gpu: u8) -> Option<Finding> {
     let (now, name) = (two[1].value, gpu_name(session, gpu));
     let series = session.counters.get(Subject::Gpu(gpu), of)?;
     let fell = series.max > now;
-    let since = series.points().skip_while(|p| p.value > now).next().map_or(0, |p| p.at_ns);
+    let since = series.points().find(|p| p.value <= now).map_or(0, |p| p.at_ns);
     let (title, text) = if fell {
         (
             format!("the PCIe link of {name} fell from {:.0} to {now:.0} lanes", series.max),

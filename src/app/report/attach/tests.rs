@@ -74,7 +74,9 @@ fn session() -> Session {
 #[test]
 fn a_report_has_what_the_server_and_the_system_told() {
     let report = attach_report(&mut session(), SourceKind::Attach, vec!["careful".into()]).unwrap();
-    assert_eq!((report.source.engine.as_str(), report.verdict), ("llama.cpp", Verdict::Unknown));
+    // Half of its model is in main memory.
+    assert_eq!((report.source.engine.as_str(), report.verdict), ("llama.cpp", Verdict::Problem));
+    assert_eq!(report.findings[0].rule, "served-model-on-cpu");
     let server = &report.facts.server;
     assert_eq!((server.log.as_deref(), server.state.as_str()), (Some("/var/log/x.log"), "up"));
     assert_eq!(server.details.get("parallel").map(String::as_str), Some("2"));

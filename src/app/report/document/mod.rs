@@ -140,7 +140,7 @@ pub enum Severity {
 /// What a finding is concluded from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
-    /// `log`, `sample`, `span`, `setup` or `server`.
+    /// `log`, `sample`, `span`, `setup`, `server` or `machine`.
     pub source: String,
     /// The line of the log, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]

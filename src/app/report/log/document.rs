@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::app::report::attach::AttachReport;
+use crate::app::report::doctor::DoctorReport;
 use crate::app::report::document::{Finding, OpenQuestion, Report, Source, Verdict};
 
 /// Every document with the schema `gpuwhy.report/1`; `source.kind` tells which one it is.
@@ -18,6 +19,8 @@ pub enum AnyReport {
     Log(Box<LogReport>),
     /// Of a server that was watched.
     Attach(Box<AttachReport>),
+    /// Of a look at the machine.
+    Doctor(Box<DoctorReport>),
 }
 
 /// What a log told, and what follows from it. Sizes are bytes, speeds tokens per second.

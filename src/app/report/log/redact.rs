@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use regex::{Captures, Regex};
 
 use super::diff::LogDiff;
+use crate::app::report::document::Finding;
+
 use super::document::LogReport;
 
 /// Addresses that name no machine.
@@ -111,7 +113,19 @@ impl Redactor {
 
     /// Every text of a report that comes from the log.
     pub fn report(&mut self, report: &mut LogReport) {
-        for finding in &mut report.findings {
+        self.findings(&mut report.findings);
+        let facts = &mut report.facts;
+        for value in facts.settings.values_mut().chain(facts.backends.values_mut()) {
+            *value = self.redact(value);
+        }
+        for model in facts.loads.iter_mut().filter_map(|l| l.model.as_mut()) {
+            *model = self.redact(model);
+        }
+    }
+
+    /// Every text of findings that comes from a log or a machine.
+    pub fn findings(&mut self, findings: &mut [Finding]) {
+        for finding in findings {
             for text in [&mut finding.title, &mut finding.explanation] {
                 *text = self.redact(text);
             }
@@ -126,13 +140,6 @@ impl Redactor {
                     form.text = self.redact(&form.text);
                 }
             }
-        }
-        let facts = &mut report.facts;
-        for value in facts.settings.values_mut().chain(facts.backends.values_mut()) {
-            *value = self.redact(value);
-        }
-        for model in facts.loads.iter_mut().filter_map(|l| l.model.as_mut()) {
-            *model = self.redact(model);
         }
     }
 }

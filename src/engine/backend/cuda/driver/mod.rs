@@ -128,7 +128,9 @@ fn probe() -> Result<i32, CudaUnavailable> {
         match unsafe { libloading::Library::new(*name) } {
             Ok(library) => Some((name, library)),
             Err(e) => {
-                problems.push(e.to_string());
+                // The loader's own words are in the source; the error itself says only what failed.
+                let words = std::error::Error::source(&e).map(ToString::to_string);
+                problems.push(words.unwrap_or_else(|| e.to_string()));
                 None
             }
         }

@@ -1,0 +1,81 @@
+//! A run over several devices, recorded, folded into a session and judged: the serial split is named.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use gpuwhy::advise::diagnose::{Diagnosis, Facts, Kind, Place, diagnose};
+use gpuwhy::base::event::Phase;
+use gpuwhy::observe::record::Recording;
+use gpuwhy::observe::session::Session;
+
+/// What the rules say of a run with these arguments.
+fn recorded(arguments: &[&str]) -> Diagnosis {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("run.gpuwhy");
+    let out = Command::new(env!("CARGO_BIN_EXE_gpuwhy"))
+        .arg("run")
+        .args(arguments)
+        .args(["-q", "--record", file.to_str().unwrap()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    judged(&file)
+}
+
+fn judged(file: &Path) -> Diagnosis {
+    let mut session = Session::new();
+    for event in Recording::open(file).unwrap() {
+        session.take(&event);
+    }
+    session.log.settle();
+    diagnose(&Facts::of_session(&session))
+}
+
+const RULE: &str = "devices-take-turns";
+
+/// The title with which the rule names the split, its evidence being that split.
+fn names_the_split(said: &Diagnosis) -> String {
+    let found = said.findings.iter().find(|f| f.rule == RULE);
+    let found = found.unwrap_or_else(|| panic!("{said:?}"));
+    let split = |place: &Option<Place>| {
+        matches!(place, Some(Place::Split { phase: Phase::Decode, index: 0 }))
+    };
+    assert!(found.evidence.iter().any(|e| split(&e.place)), "{found:?}");
+    assert!(!found.fixes.is_empty(), "{found:?}");
+    found.title.clone()
+}
+
+#[test]
+fn layers_that_stay_on_the_cpu_are_named() {
+    let devices = "virtual:1GiB,virtual:1GiB";
+    let said = recorded(&["-dev", devices, "-ngl", "3", "-n", "24", "-c", "256"]);
+    let title = names_the_split(&said);
+    assert!(title.starts_with("split 0 on CPU (layers 0..3, "), "{title}");
+    assert!(title.ends_with(" of each token while Virtual0 and Virtual1 wait"), "{title}");
+}
+
+#[test]
+fn devices_that_share_all_layers_are_no_problem() {
+    let said = recorded(&["-dev", "virtual:1GiB,virtual:1GiB", "-ngl", "99", "-n", "24"]);
+    let benign = said.benign.iter().find(|f| f.rule == RULE);
+    assert_eq!(benign.map(|f| f.kind), Some(Kind::Benign), "{said:?}");
+}
+
+#[test]
+fn a_few_tokens_leave_it_open() {
+    let said = recorded(&["-dev", "virtual:1GiB,virtual:1GiB", "-ngl", "3", "-n", "4"]);
+    assert!(said.open.iter().any(|(rule, _)| *rule == RULE), "{said:?}");
+}
+
+/// Half a gigabyte of random weights is made and cached.
+#[test]
+#[ignore = "takes long without optimisation"]
+fn a_model_that_two_small_devices_do_not_hold_is_named() {
+    let devices = "virtual:300MiB,virtual:300MiB";
+    let said = recorded(&["synth:qwen2.5-0.5b:Q4_K_M", "-dev", devices, "-n", "24"]);
+    let title = names_the_split(&said);
+    assert!(title.starts_with("split 0 on CPU (layers 0..1, "), "{title}");
+}
