@@ -197,7 +197,7 @@ impl Panel for Transfers {
         let row = |at: usize| copied_row(cx, &copied[at], unit(phase, tokens));
         let (rest, buf) = pen.give();
         // Where the reason has little room beside the rest, it stands below for the selected row.
-        let below = if rest.width < 100 && rest.height >= 6 { 2 } else { 0 };
+        let below = if rest.width < 120 && rest.height >= 6 { 2 } else { 0 };
         let list = Rect { height: rest.height - below, ..rest };
         table(cx, state, &COLUMNS, (copied.len(), row), list, buf);
         let Some(selected) = copied.get(state.selected).filter(|_| below > 0) else { return };
