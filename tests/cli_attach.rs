@@ -93,7 +93,7 @@ fn a_probe_is_announced_and_only_sent_when_asked_for() {
 }
 
 #[test]
-fn a_recording_of_it_can_be_exported() {
+fn a_recording_of_it_can_be_exported_and_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("attach.gpuwhy");
     let path = path.to_str().unwrap();
@@ -102,6 +102,11 @@ fn a_recording_of_it_can_be_exported() {
     let exported = gpuwhy(&["export", path, "--to", "prometheus"]);
     let metrics = text(&exported.stdout);
     assert!(metrics.contains("slots_busy") && metrics.contains("decode_tokens_per_s"), "{metrics}");
+    let replayed = gpuwhy(&["replay", path, "--format", "json"]);
+    let report: Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(report["source"]["kind"], "replay");
+    assert_eq!(report["facts"]["models"][0]["name"], "tiny");
+    assert_eq!(report["timings"]["decode_tokens_per_s"]["last"], 25.0);
 }
 
 #[test]

@@ -6,18 +6,27 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::fmt::Write as _;
+use std::fs::File;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpuwhy::advise::measure::http::{HttpOptions, connect};
 use gpuwhy::advise::measure::{Metric, Test};
+use gpuwhy::base::counter::{Counter, Source, Subject};
+use gpuwhy::base::event::ServerState;
+use gpuwhy::base::sink::{MemorySink, Sink};
 use gpuwhy::base::stats::quantile;
 use gpuwhy::observe::attach::{
-    Ask, BaseUrl, Client, Generate, Generation, Limits, LlamaServer, Prompt, Protocol, detect,
-    discover, process_table,
+    Ask, BaseUrl, Client, Generate, Generation, Limits, LlamaServer, Prompt, Protocol, Target,
+    WatchOptions, Watcher, detect, discover, process_table,
 };
+use gpuwhy::observe::session::Session;
+use gpuwhy::observe::telemetry::{Sampler, SamplerOptions};
 
 /// A server, ended with the test if the test started it.
 struct Real {
@@ -34,25 +43,38 @@ impl Drop for Real {
     }
 }
 
+/// What the variable says; none where it says nothing.
+fn said() -> Option<String> {
+    std::env::var("GPUWHY_LLAMA_SERVER").ok().filter(|what| !what.is_empty())
+}
+
 /// The server that the variable says; none where it says nothing.
 fn real() -> Option<Real> {
-    let what = std::env::var("GPUWHY_LLAMA_SERVER").ok().filter(|what| !what.is_empty())?;
+    let what = said()?;
     if what.contains("://") {
         return Some(Real { url: what, child: None });
     }
-    let model = std::env::var("GPUWHY_LLAMA_MODEL").unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let child = Command::new(what)
+    Some(started(&what, free_port(), Stdio::null()))
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A server of our own that is ready.
+fn started(program: &str, port: u16, log: Stdio) -> Real {
+    let (model, port) = (std::env::var("GPUWHY_LLAMA_MODEL").unwrap(), port.to_string());
+    let child = Command::new(program)
         .args(["-m", &model, "--port", &port, "-c", "8192", "-np", "2", "--metrics", "-ngl", "0"])
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap();
     let real = Real { url: format!("http://127.0.0.1:{port}"), child: Some(child) };
     let server = LlamaServer::new(client(&real.url));
     for _ in 0..600 {
         if server.health().is_ok() {
-            return Some(real);
+            return real;
         }
         thread::sleep(Duration::from_millis(100));
     }
@@ -195,4 +217,127 @@ fn both_interfaces_of_a_real_llama_server_tell_the_same() {
         let [own, openai] = medians.map(|m| m[0]);
         assert!((openai / own - 1.0).abs() < 0.15, "{metric:?}: {own} and {openai}");
     }
+}
+
+/// A watcher of a server with the session that its events make.
+struct Watched {
+    sink: Arc<MemorySink>,
+    session: Session,
+    watcher: Watcher,
+}
+
+impl Watched {
+    fn start(pid: u32) -> Self {
+        let sink = Arc::new(MemorySink::default());
+        let theirs: Arc<dyn Sink> = sink.clone();
+        let sampler = Arc::new(Sampler::start(&SamplerOptions::default(), &theirs));
+        let target = Target::Pid(pid);
+        let options = WatchOptions { target, sampler: Some(sampler), ..WatchOptions::default() };
+        let watcher = Watcher::start(options, &theirs);
+        Self { sink, session: Session::new(), watcher }
+    }
+
+    fn until(&mut self, what: &str, is_so: impl Fn(&Session) -> bool) {
+        let begun = Instant::now();
+        while !is_so(&self.session) {
+            for event in self.sink.take() {
+                self.session.take(&event);
+            }
+            let server = &self.session.server;
+            assert!(begun.elapsed() < Duration::from_mins(2), "never {what}: {server:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_up_with(&mut self, pid: u32) {
+        self.until("up", |session| {
+            let server = session.server.as_ref();
+            server.is_some_and(|s| s.state == ServerState::Up && s.pid == Some(pid))
+        });
+    }
+}
+
+#[test]
+fn a_real_llama_server_is_watched_and_found_again() {
+    let Some(program) = said().filter(|what| !what.contains("://")) else {
+        println!("GPUWHY_LLAMA_SERVER is no program: nothing was run");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("server.log");
+    let port = free_port();
+    let mut real = started(&program, port, File::create(&log).unwrap().into());
+    let pid = real.child.as_ref().unwrap().id();
+    let mut watched = Watched::start(pid);
+    watched.is_up_with(pid);
+    let fact = watched.session.server.clone().unwrap();
+    println!("{fact:?}");
+    assert_eq!((fact.engine.as_str(), fact.slots), ("llama.cpp", Some(2)));
+    assert_eq!(fact.working_pids, [pid]);
+    assert_eq!(fact.models.len(), 1);
+    assert!(fact.models[0].file.ends_with(&std::env::var("GPUWHY_LLAMA_MODEL").unwrap()));
+    assert!(fact.models[0].bytes.unwrap() > 0 && fact.models[0].context_tokens.unwrap() > 0);
+
+    // Somebody uses it until its speed was seen live and by its own count.
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (url, stop) = (real.url.clone(), &stop);
+        scope.spawn(move || {
+            let server = LlamaServer::new(client(&url));
+            while !stop.load(Ordering::Relaxed) {
+                let prompt = Prompt::Tokens((0..64).map(|i| 300 + i * 3 % 900).collect());
+                server.generate(&Ask::new(prompt, 400)).unwrap();
+            }
+        });
+        watched.until("a speed", |session| {
+            let of = |subject, counter| session.value(subject, counter).unwrap_or(0.0) > 0.0;
+            let slots = [Subject::Slot(0), Subject::Slot(1)];
+            let threads = session.subjects.keys().filter(|s| matches!(s, Subject::Thread(_)));
+            of(Subject::Server, Counter::DecodeRate)
+                && of(Subject::Server, Counter::PromptRate)
+                && of(Subject::Server, Counter::DecodedTokens)
+                && slots.iter().any(|slot| of(*slot, Counter::DecodeRate))
+                && of(Subject::Process(pid), Counter::CpuUsed)
+                && threads.count() > 2
+        });
+        stop.store(true, Ordering::Relaxed);
+    });
+    let value = |subject, counter| watched.session.value(subject, counter);
+    println!(
+        "speeds: prompt {:?}, decode {:?}, live {:?} {:?}",
+        value(Subject::Server, Counter::PromptRate),
+        value(Subject::Server, Counter::DecodeRate),
+        value(Subject::Slot(0), Counter::DecodeRate),
+        value(Subject::Slot(1), Counter::DecodeRate),
+    );
+    watched.until("lines", |session| session.log.count() > 10);
+    watched.session.log.settle();
+    assert!(!watched.session.log.told().loads.is_empty(), "its log tells of its load");
+
+    // Killed and started again, at once and then with another port: it is found both times.
+    for (round, port) in [(1, port), (2, free_port())] {
+        drop(real);
+        watched.until("down", |s| s.server.as_ref().is_some_and(|s| s.state == ServerState::Down));
+        real = started(&program, port, File::create(&log).unwrap().into());
+        watched.is_up_with(real.child.as_ref().unwrap().id());
+        assert_eq!(watched.session.server.as_ref().unwrap().url, real.url);
+        assert_eq!(watched.session.server_restarts, round);
+    }
+    println!("{}", costs(&watched.session));
+    drop(watched.watcher);
+}
+
+/// What one look at the server cost.
+fn costs(session: &Session) -> String {
+    let mut table = "| | looks | median | largest |\n|---|--:|--:|--:|\n".to_string();
+    for (name, counter) in
+        [("CPU µs", Counter::ReadingCost), ("µs from begin to end", Counter::ReadingTime)]
+    {
+        let of = Subject::Observer(Source::Server);
+        let series = session.counters.get(of, counter).unwrap();
+        let values: Vec<f64> = series.points().map(|p| p.value / 1e3).collect();
+        let (median, largest) = (quantile(&values, 0.5), series.max / 1e3);
+        writeln!(table, "| {name} | {} | {median:.0} | {largest:.0} |", series.count).unwrap();
+    }
+    table
 }

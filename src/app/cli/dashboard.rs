@@ -3,6 +3,8 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 
+use crate::app::report::attach::attach_report;
+use crate::app::report::log::AnyReport;
 use crate::app::report::{SourceKind, session_report};
 use crate::app::tui::{self, End, Feed, ThemeChoice};
 use crate::observe::session::Session;
@@ -38,8 +40,12 @@ pub(super) fn show(
 /// Writes the report of a session so far to a new file of the working directory.
 fn export(session: &Session, kind: SourceKind) -> Result<String, String> {
     let mut session = session.clone();
-    let Some(report) = session_report(&mut session, kind, None) else {
-        return Err("no engine of ours has told of its model yet".to_string());
+    let report = match attach_report(&mut session, kind) {
+        Some(report) => Some(AnyReport::Attach(Box::new(report))),
+        None => session_report(&mut session, kind, None).map(|r| AnyReport::Run(Box::new(r))),
+    };
+    let Some(report) = report else {
+        return Err("no engine has told of its model yet".to_string());
     };
     let mut text = serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?;
     text.push('\n');

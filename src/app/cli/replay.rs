@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::app::report::attach::attach_report;
 use crate::app::report::{SourceKind, Verdict, markdown, session_report, text};
 use crate::app::tui::{Replay, ThemeChoice};
 use crate::observe::record::Recording;
@@ -13,7 +14,7 @@ use crate::observe::session::Session;
 
 use super::failure::{EXIT_FINDINGS, Failure};
 use super::flags::Format;
-use super::{dashboard, output, recording};
+use super::{attach, dashboard, output, recording};
 
 /// Arguments of `gpuwhy replay`.
 #[derive(Debug, Args)]
@@ -60,9 +61,15 @@ fn report(args: &ReplayArgs, format: Format) -> Result<ExitCode, Failure> {
             "warning: {path} breaks off after {read} bytes, with {left} more that cannot be read\n"
         ));
     }
+    if let Some(report) = attach_report(&mut session, SourceKind::Replay) {
+        attach::print(format, &report)?;
+        return Ok(attach::exit_code(&report));
+    }
     let Some(report) = session_report(&mut session, SourceKind::Replay, None) else {
-        return Err(Failure::new(format!("{path} tells of no model that this program ran"))
-            .hint("in a terminal, `gpuwhy replay` shows what it holds"));
+        return Err(Failure::new(format!(
+            "{path} tells of no model that this program ran, nor of a server"
+        ))
+        .hint("in a terminal, `gpuwhy replay` shows what it holds"));
     };
     match format {
         Format::Json => output::json(&report)?,

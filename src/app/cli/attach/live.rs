@@ -1,14 +1,11 @@
 //! All that runs while a server is watched: the watcher, the sampler of its processes, the recording.
 //!
-//! What wants to show it live hands in a sink of its own; the report is made from the session.
+//! What happens waits in one buffer, for the dashboard or for a report.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::cli::failure::Failure;
-use crate::app::cli::flags::Format;
-use crate::app::cli::output;
 use crate::app::cli::recording::Recording;
 use crate::base::event::Event;
 use crate::base::sink::{Buffer, Fanout, Sink};
@@ -22,27 +19,18 @@ use super::{AttachArgs, target};
 /// Events that wait to be taken in: a long log comes at once.
 const WAITING_MAX: usize = 1 << 18;
 
-/// Warnings that are kept.
-const WARNINGS_MAX: usize = 20;
-
 /// A server that is watched.
 pub(super) struct Live {
     watcher: Option<Watcher>,
     sampler: Option<Arc<Sampler>>,
     recording: Option<Recording>,
     events: Arc<Buffer>,
-    taken: Vec<Event>,
-    session: Session,
-    warnings: Vec<String>,
-    quiet: bool,
+    title: String,
 }
 
 impl Live {
-    /// Finds the server and begins to watch it. What happens goes to `readers` too.
-    pub(super) fn start(
-        args: &AttachArgs,
-        mut readers: Vec<Arc<dyn Sink>>,
-    ) -> Result<Self, Failure> {
+    /// Finds the server and begins to watch it.
+    pub(super) fn start(args: &AttachArgs) -> Result<Self, Failure> {
         let mut options = WatchOptions {
             target: Target::parse(&args.target)?,
             every: Duration::from_millis(args.every),
@@ -58,10 +46,11 @@ impl Live {
                 None => Target::Url(place.address.clone()),
             };
         }
-        let events = Arc::new(Buffer::new(WAITING_MAX));
-        readers.push(events.clone());
-        let recording = args.record.as_deref().map(|path| recording(path, &place.address));
+        let title = format!("attach {}", place.address);
+        let recording = args.record.as_deref().map(|path| Recording::of_another(path, &title));
         let recording = recording.transpose()?;
+        let events = Arc::new(Buffer::new(WAITING_MAX));
+        let mut readers: Vec<Arc<dyn Sink>> = vec![events.clone()];
         readers.extend(recording.as_ref().map(Recording::sink));
         let sink: Arc<dyn Sink> = Arc::new(Fanout::new(readers));
         // The counters of this machine say nothing of a server on another one.
@@ -70,55 +59,45 @@ impl Live {
         let is_here = place.address.is_local();
         let sampler = is_here.then(|| Arc::new(Sampler::start(&sampled, &sink)));
         options.sampler.clone_from(&sampler);
-        output::stderr(&format!(
-            "watching {} for {} s (Ctrl-C ends it)\n",
-            place.address,
-            args.duration.as_secs_f64()
-        ));
-        Ok(Self {
-            watcher: Some(Watcher::start(options, &sink)),
-            sampler,
-            recording,
-            events,
-            taken: Vec::new(),
-            session: Session::new(),
-            warnings: Vec::new(),
-            quiet: args.format != Format::Text,
-        })
+        let watcher = Some(Watcher::start(options, &sink));
+        Ok(Self { watcher, sampler, recording, events, title })
     }
 
-    /// Takes in what happened since the last call.
-    pub(super) fn take(&mut self) {
-        self.events.swap(&mut self.taken);
-        for event in &self.taken {
-            if let Event::Warning(warning) = event
-                && self.warnings.len() < WARNINGS_MAX
-            {
-                self.warnings.push(warning.text.clone());
-            }
-            self.session.take(event);
-        }
+    /// Where what happens waits to be taken.
+    pub(super) fn events(&self) -> &Arc<Buffer> {
+        &self.events
     }
 
-    /// The session so far.
-    pub(super) fn session(&self) -> &Session {
-        &self.session
+    /// What is watched, in words.
+    pub(super) fn title(&self) -> &str {
+        &self.title
     }
 
-    /// Ends it, and gives what it came to with what went wrong on the way.
-    pub(super) fn finish(mut self) -> (Session, Vec<String>) {
+    /// Ends it; the last events wait to be taken.
+    pub(super) fn finish(&mut self, quiet: bool) {
         // Both emit until they are gone; the watcher holds the sampler too.
         drop(self.watcher.take());
         drop(self.sampler.take());
-        self.take();
-        if self.events.lost() > 0 {
-            let lost = self.events.lost();
-            self.warnings.push(format!("{lost} events came too fast to be taken in"));
-        }
         if let Some(recording) = self.recording.take() {
-            recording.finish(self.quiet);
+            recording.finish(quiet);
         }
-        (self.session, self.warnings)
+    }
+}
+
+/// What was taken in for a report.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) session: Session,
+    events: Vec<Event>,
+}
+
+impl Taken {
+    /// Takes in what happened since the last call.
+    pub(super) fn take(&mut self, from: &Buffer) {
+        from.swap(&mut self.events);
+        for event in &self.events {
+            self.session.take(event);
+        }
     }
 }
 
@@ -128,8 +107,4 @@ fn log_choice(args: &AttachArgs) -> LogChoice {
         Some(source) => LogChoice::At(Source::parse(source)),
         None => LogChoice::Find,
     }
-}
-
-fn recording(path: &Path, address: &dyn std::fmt::Display) -> Result<Recording, Failure> {
-    Recording::of_another(path, &format!("attach {address}"))
 }

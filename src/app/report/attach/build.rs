@@ -17,11 +17,7 @@ const THREADS_LISTED: usize = 16;
 
 /// The report of a watched server as far as the session has come; `kind` says whether it was watched
 /// or is a recording of that. `None` where no server was found.
-pub fn attach_report(
-    session: &mut Session,
-    kind: SourceKind,
-    warnings: Vec<String>,
-) -> Option<AttachReport> {
+pub fn attach_report(session: &mut Session, kind: SourceKind) -> Option<AttachReport> {
     let server = session.server.clone()?;
     session.log.settle();
     let session = &*session;
@@ -37,7 +33,7 @@ pub fn attach_report(
         verdict: verdict(session, &diagnosis),
         findings: findings(session.log.told(), &diagnosis),
         open: open(&diagnosis),
-        warnings,
+        warnings: session.sums.warnings.clone(),
         facts: AttachFacts {
             server: server_facts(session, &server),
             models: server.models.iter().map(model).collect(),

@@ -68,12 +68,13 @@ fn session() -> Session {
         text: "queue: /metrics is off".into(),
         hint: "start llama-server with --metrics".into(),
     }));
+    session.take(&Event::Warning(Warning { at_ns: 6, text: "careful".into() }));
     session
 }
 
 #[test]
 fn a_report_has_what_the_server_and_the_system_told() {
-    let report = attach_report(&mut session(), SourceKind::Attach, vec!["careful".into()]).unwrap();
+    let report = attach_report(&mut session(), SourceKind::Attach).unwrap();
     // Half of its model is in main memory.
     assert_eq!((report.source.engine.as_str(), report.verdict), ("llama.cpp", Verdict::Problem));
     assert_eq!(report.findings[0].rule, "served-model-on-cpu");
@@ -110,10 +111,10 @@ fn a_report_has_what_the_server_and_the_system_told() {
 
 #[test]
 fn without_a_server_there_is_no_report_and_one_that_is_gone_says_so() {
-    assert!(attach_report(&mut Session::new(), SourceKind::Attach, Vec::new()).is_none());
+    assert!(attach_report(&mut Session::new(), SourceKind::Attach).is_none());
     let mut session = Session::new();
     let gone = ServerFact { state: ServerState::Down, ..ServerFact::default() };
     session.take(&Event::Server(Arc::new(gone)));
-    let report = attach_report(&mut session, SourceKind::Attach, Vec::new()).unwrap();
+    let report = attach_report(&mut session, SourceKind::Attach).unwrap();
     assert!(attach_text(&report, Style::Plain).contains("unknown: the server is down"));
 }
