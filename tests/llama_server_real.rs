@@ -5,6 +5,7 @@
 //! and times them, so run it alone: `cargo test --release --test llama_server_real -- --nocapture`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "it prints what it measured")]
 
 use std::fmt::Write as _;
 use std::fs::File;

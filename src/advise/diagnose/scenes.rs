@@ -61,37 +61,37 @@ pub(crate) fn split_of(
 }
 
 impl Scene {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { session: Session::new(), at_ns: 1_000_000_000, ubatch: 0 }
     }
 
-    pub fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts(&self) -> Facts<'_> {
         Facts::of_session(&self.session)
     }
 
     /// A quarter of a second goes by.
-    pub fn tick(&mut self) -> &mut Self {
+    pub(super) fn tick(&mut self) -> &mut Self {
         self.at_ns += 250_000_000;
         self
     }
 
-    pub fn wait(&mut self, seconds: u64) -> &mut Self {
+    pub(super) fn wait(&mut self, seconds: u64) -> &mut Self {
         self.at_ns += seconds * 1_000_000_000;
         self
     }
 
-    pub fn sample(&mut self, subject: Subject, counter: Counter, value: f64) -> &mut Self {
+    pub(super) fn sample(&mut self, subject: Subject, counter: Counter, value: f64) -> &mut Self {
         self.session.take(&Event::Sample(Sample { at_ns: self.at_ns, subject, counter, value }));
         self
     }
 
-    pub fn name(&mut self, subject: Subject, name: &str) -> &mut Self {
+    pub(super) fn name(&mut self, subject: Subject, name: &str) -> &mut Self {
         let fact = SubjectFact { subject, name: name.to_string(), details: Vec::new() };
         self.session.take(&Event::Subject(Arc::new(fact)));
         self
     }
 
-    pub fn absent(
+    pub(super) fn absent(
         &mut self,
         source: Source,
         subject: Option<Subject>,
@@ -111,13 +111,13 @@ impl Scene {
         self
     }
 
-    pub fn server(&mut self, server: ServerFact) -> &mut Self {
+    pub(super) fn server(&mut self, server: ServerFact) -> &mut Self {
         self.session.take(&Event::Server(Arc::new(ServerFact { at_ns: self.at_ns, ..server })));
         self
     }
 
     /// Devices in the order of their indices; the last one is the CPU.
-    pub fn devices(&mut self, names: &[&str]) -> &mut Self {
+    pub(super) fn devices(&mut self, names: &[&str]) -> &mut Self {
         for (index, name) in names.iter().enumerate() {
             self.session.take(&Event::Device(DeviceFact {
                 index: DeviceIndex(index as u8),
@@ -131,7 +131,7 @@ impl Scene {
         self
     }
 
-    pub fn plan(&mut self, splits: Vec<SplitFact>) -> &mut Self {
+    pub(super) fn plan(&mut self, splits: Vec<SplitFact>) -> &mut Self {
         let n_nodes = splits.iter().map(|s| s.nodes.len() as u32).sum();
         let outputs: Vec<OutputFact> = Vec::new();
         let plan = PlanFact { id: 0, n_tokens: 1, n_nodes, splits, outputs };
@@ -140,7 +140,7 @@ impl Scene {
     }
 
     /// Ubatches of one token each by the plan, the splits one after the other.
-    pub fn ubatches(&mut self, count: u64, prompt: bool, work: &[Work]) -> &mut Self {
+    pub(super) fn ubatches(&mut self, count: u64, prompt: bool, work: &[Work]) -> &mut Self {
         for _ in 0..count {
             self.one_ubatch(prompt, work);
         }

@@ -45,8 +45,12 @@ const TOP_LEVEL: &[&str] = &["-h", "--help", "-V", "--version"];
 
 /// The arguments with llama.cpp's spellings replaced; `args[0]` is the program.
 ///
-/// Nothing, and flags without a subcommand, mean `run`.
-pub(super) fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// Nothing, and flags without a subcommand, mean `run`; nothing in a terminal means to watch the
+/// built-in model run until its context is full.
+pub(super) fn normalise(
+    args: impl IntoIterator<Item = OsString>,
+    in_terminal: bool,
+) -> Vec<OsString> {
     let mut out: Vec<OsString> = Vec::new();
     let (mut text_follows, mut literal) = (false, false);
     for (i, arg) in args.into_iter().enumerate() {
@@ -67,7 +71,9 @@ pub(super) fn normalise(args: impl IntoIterator<Item = OsString>) -> Vec<OsStrin
         out.push(long_form(text).map_or(arg, OsString::from));
     }
     if out.len() == 1 {
+        let watch: &[&str] = &["--tui", "--n-predict=-1", "--ignore-eos"];
         out.push("run".into());
+        out.extend(watch.iter().filter(|_| in_terminal).map(OsString::from));
     }
     out
 }
@@ -91,7 +97,7 @@ mod tests {
 
     fn rewrite(line: &str) -> String {
         let args = line.split(' ').map(OsString::from);
-        let out = normalise(args);
+        let out = normalise(args, false);
         out.iter().map(|a| a.to_str().unwrap()).collect::<Vec<_>>().join(" ")
     }
 

@@ -34,6 +34,7 @@ mod source;
 mod stop;
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -45,7 +46,7 @@ use clap::{Parser, Subcommand};
 #[command(args_override_self = true)]
 #[command(
     after_help = "Without a command, the model that is built into the program runs with its \
-    own prompt. Flags are spelled as in llama.cpp: -ngl, -ctk, -ncmoe and the other short forms \
+    own prompt; in a terminal the dashboard shows it. Flags are spelled as in llama.cpp: -ngl, -ctk, -ncmoe and the other short forms \
     work where their long form is listed.\n\nExit codes: 0 clean, 1 findings or a regression, \
     2 error, 3 inconclusive (check)."
 )]
@@ -98,7 +99,8 @@ enum Command {
 
 /// Parses `args` (`args[0]` is the program), runs the command and returns the exit code.
 pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = argv::normalise(args);
+    let in_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let args = argv::normalise(args, in_terminal);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -200,7 +200,7 @@ mod tests {
         text.lines().filter_map(|line| line.find("gpuwhy check").map(|at| &line[at..])).map(
             |line| {
                 let words = line.split_whitespace().filter(|w| !w.starts_with('$'));
-                argv::normalise(words.map(|w| OsString::from(w.trim_matches('"'))))
+                argv::normalise(words.map(|w| OsString::from(w.trim_matches('"'))), false)
             },
         )
     }

@@ -40,7 +40,7 @@ mod tests {
     fn what_was_typed_comes_back() {
         let of = |line: &str| {
             let words = line.split(' ').map(OsString::from);
-            flags(&crate::app::cli::argv::normalise(words))
+            flags(&crate::app::cli::argv::normalise(words, false))
         };
         assert_eq!(of("gpuwhy check m.gguf --workload quick"), [] as [String; 0]);
         assert_eq!(

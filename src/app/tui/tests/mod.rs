@@ -48,7 +48,7 @@ fn screen(state: &mut State, width: u16, height: u16) -> Vec<String> {
     let buffer = terminal.backend().buffer();
     let line = |y| {
         let cells = (0..width).filter_map(|x| buffer.cell((x, y)));
-        cells.map(|c| c.symbol()).collect::<String>().trim_end().to_string()
+        cells.map(ratatui::buffer::Cell::symbol).collect::<String>().trim_end().to_string()
     };
     (0..height).map(line).collect()
 }

@@ -32,7 +32,9 @@ fn a_recording_shows_what_was_live_wherever_it_is_played() {
     let path = folder.path().join("a.gpuwhy");
     let events = script::whole().events;
     let recorder = Recorder::create(&path, "a script").unwrap();
-    events.iter().for_each(|event| recorder.record(event.clone()));
+    for event in &events {
+        recorder.record(event.clone());
+    }
     assert_eq!(recorder.finish().lost, 0);
     let begin_ns = Recording::open(&path).unwrap().about().started_ns;
     let mut replay = Replay::open(&path).unwrap();

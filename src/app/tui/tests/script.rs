@@ -94,7 +94,9 @@ pub(in crate::app::tui) fn whole() -> Script {
 /// The session of events.
 pub(in crate::app::tui) fn fold(events: &[Event]) -> Session {
     let mut session = Session::new();
-    events.iter().for_each(|event| session.take(event));
+    for event in events {
+        session.take(event);
+    }
     session.log.settle();
     session
 }
@@ -106,7 +108,7 @@ pub(in crate::app::tui) fn diagnosis(session: &Session) -> Diagnosis {
 
 impl Script {
     /// Devices, what subjects are, the setup and two plans; one request's worth of nothing yet.
-    pub fn loaded() -> Self {
+    pub(crate) fn loaded() -> Self {
         let mut script = Self { now_ns: 1_000_000_000, ..Self::default() };
         for (index, facts) in devices().into_iter().enumerate() {
             script.events.push(Event::Device(DeviceFact {
@@ -129,7 +131,7 @@ impl Script {
     }
 
     /// A span of the host that takes some microseconds.
-    pub fn host(&mut self, kind: SpanKind, us: u64) {
+    pub(crate) fn host(&mut self, kind: SpanKind, us: u64) {
         self.span(Track::Host, kind, us, 0, 0);
     }
 
@@ -142,7 +144,7 @@ impl Script {
 
     /// An ubatch by the plan for so many tokens, with the host's work after it. Prompts take a quarter
     /// of a token's time for each further token.
-    pub fn ubatch(&mut self, tokens: u32) {
+    pub(crate) fn ubatch(&mut self, tokens: u32) {
         let (ubatch, start_ns) = (self.ubatch, self.now_ns);
         self.ubatch += 1;
         let slower = 1 + u64::from(tokens) / 4;
@@ -171,23 +173,23 @@ impl Script {
     }
 
     /// A step of request 1.
-    pub fn request(&mut self, step: Step) {
+    pub(crate) fn request(&mut self, step: Step) {
         let at_ns = self.now_ns;
         self.events.push(Event::Request(RequestStep { at_ns, request: 1, step }));
     }
 
     /// A counter's value now.
-    pub fn sample(&mut self, subject: Subject, counter: Counter, value: f64) {
+    pub(crate) fn sample(&mut self, subject: Subject, counter: Counter, value: f64) {
         self.events.push(Event::Sample(Sample { at_ns: self.now_ns, subject, counter, value }));
     }
 
     /// A line of the log.
-    pub fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         self.events.push(Event::Line(Line { at_ns: self.now_ns, text: text.to_string() }));
     }
 
     /// One reading of host, process and one GPU.
-    pub fn samples(&mut self) {
+    pub(crate) fn samples(&mut self) {
         self.energy_j += 20.0;
         let (gpu, process) = (Subject::Gpu(0), Subject::Process(4711));
         let values = [
@@ -246,7 +248,7 @@ impl Script {
     }
 
     /// What our own engine would log of this load, so that rules of logs have something to say.
-    pub fn log_lines(&mut self) {
+    pub(crate) fn log_lines(&mut self) {
         let mib = |bytes: u64| bytes as f64 / MIB as f64;
         self.line("gpuwhy: loading model from scripted-8l.gguf");
         self.line("print_info: general.name          = Scripted 8L");
