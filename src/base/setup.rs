@@ -112,6 +112,9 @@ pub struct PlacementFacts {
     pub layers_offloaded: u64,
     /// All layers, the output counted as one.
     pub layers_total: u64,
+    /// Layers that were to be offloaded (`-ngl`); absent where as many were as fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_asked: Option<u64>,
     /// What stopped one more layer from being offloaded; absent when nothing did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
@@ -203,6 +206,15 @@ pub struct DeviceMemory {
     pub free_bytes: u64,
     /// All memory of the device.
     pub total_bytes: u64,
+}
+
+impl SetupFact {
+    /// What a device's own memory must hold. Kernels of a virtual device compute on the host, so what
+    /// they use beside its buffers lies there.
+    pub fn held_bytes(&self, memory: &DeviceMemory) -> u64 {
+        let is_virtual = self.devices.iter().any(|d| d.name == memory.device && d.is_virtual);
+        memory.needed_bytes.saturating_sub(if is_virtual { memory.scratch_bytes } else { 0 })
+    }
 }
 
 /// The context.

@@ -8,7 +8,7 @@ use crate::engine::backend::{DeviceInfo, DeviceKind};
 use crate::engine::gguf::{Gguf, Value};
 use crate::engine::model::memory::weight_bytes;
 use crate::engine::model::{Blueprint, LayerClass, Model, WeightInfo, WeightKind};
-use crate::engine::runtime::{DeviceBudget, Setup};
+use crate::engine::runtime::{DeviceBudget, GpuLayers, Setup};
 use crate::engine::tensor::FileType;
 
 use super::document::{
@@ -164,6 +164,10 @@ fn placement(setup: Setup<'_>) -> PlacementFacts {
     PlacementFacts {
         layers_offloaded: placement.offloaded(cpu) as u64,
         layers_total: n_layer as u64 + 1,
+        layers_asked: match setup.options.gpu_layers {
+            GpuLayers::Auto => None,
+            GpuLayers::Count(layers) => Some(layers as u64),
+        },
         limit: fit.limit.clone(),
         embedding: embedding(setup),
         layers: placement.layers.iter().enumerate().map(one).collect(),

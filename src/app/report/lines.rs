@@ -14,6 +14,7 @@ const MIB: f64 = 1_048_576.0;
 pub(crate) fn load_lines(facts: &SetupFact) -> Vec<String> {
     let mut lines = vec![
         format!("gpuwhy {}", env!("CARGO_PKG_VERSION")),
+        settings(facts),
         format!("gpuwhy: loading model from {}", facts.model.file),
         format!("gpuwhy: CPU kernels {}, threads {}", facts.isa, facts.threads),
     ];
@@ -24,6 +25,25 @@ pub(crate) fn load_lines(facts: &SetupFact) -> Vec<String> {
     placement(&mut lines, facts);
     context(&mut lines, facts);
     lines
+}
+
+/// What was asked for, as flags. Without other devices nothing is offloaded, whatever was asked.
+fn settings(facts: &SetupFact) -> String {
+    let c = &facts.context;
+    let layers = match facts.placement.layers_asked {
+        _ if facts.devices.len() < 2 => String::new(),
+        Some(layers) => format!("-ngl {layers} "),
+        None => "-ngl auto ".to_string(),
+    };
+    format!(
+        "gpuwhy: settings: {layers}-c {} -np {} -b {} -ub {} -ctk {} -ctv {}",
+        c.n_ctx,
+        c.n_seq_max,
+        c.n_batch,
+        c.n_ubatch,
+        c.type_k.to_lowercase(),
+        c.type_v.to_lowercase()
+    )
 }
 
 fn model(lines: &mut Vec<String>, facts: &SetupFact) {

@@ -169,6 +169,7 @@ fn facts() -> SetupFact {
         devices: vec![device("Virtual0", true, 2), device("CPU", false, 2)],
         placement: PlacementFacts {
             embedding: None,
+            layers_asked: None,
             layers_offloaded: 2,
             layers_total: 4,
             limit: None,

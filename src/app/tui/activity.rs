@@ -109,7 +109,7 @@ fn shares(session: &Session, sums: &Stalls, device: DeviceIndex, total_ns: u64) 
 fn memory(session: &Session, name: &str) -> Option<(u64, u64)> {
     let setup = session.setup.as_ref()?;
     let of = setup.memory.devices.iter().find(|m| m.device == name)?;
-    Some((of.needed_bytes, of.total_bytes))
+    Some((setup.held_bytes(of), of.total_bytes))
 }
 
 /// GPUs that are watched from outside: how busy they are is all that can be told.

@@ -321,14 +321,15 @@ impl<'e, 't> Generator<'e, 't> {
         let rest = run.detokenizer.finish();
         self.text(run.request.id, rest, on_text);
         let generated_tokens = run.tokens.len() as u32;
-        self.step_of(run.request.id, now_ns(), Step::Ended { finish, generated_tokens });
+        let ended_ns = now_ns();
+        self.step_of(run.request.id, ended_ns, Step::Ended { finish, generated_tokens });
         self.engine.truncate(run.seq, 0);
         self.finished.push(GenerationResult {
             id: run.request.id,
             n_prompt: run.request.prompt.len(),
             finish,
             first_token_ns: run.token_ns.first().copied().unwrap_or(0),
-            total_ns: now_ns() - run.start_ns,
+            total_ns: ended_ns - run.start_ns,
             tokens: run.tokens,
             token_ns: run.token_ns,
         });

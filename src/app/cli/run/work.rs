@@ -124,7 +124,7 @@ fn load(args: &RunArgs, gguf: &Arc<Gguf>, sink: &Arc<dyn Sink>) -> Result<Engine
     if args.per_node {
         options.mode = ComputeMode::Nodes;
     }
-    let mut bar = BytesBar::new("loading weights", args.quiet);
+    let mut bar = BytesBar::new("loading weights", args.quiet || args.tui);
     Ok(Engine::load(Arc::clone(gguf), options, sink, &mut |p| bar.load(p))?)
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::event::{Phase, SplitFact};
+use crate::base::event::{NodeFact, Phase, SplitFact};
 use crate::observe::session::{Session, SplitSums};
 
 /// What a node belongs to.
@@ -45,14 +45,14 @@ impl Heat {
     fn split(&mut self, fact: &SplitFact, sums: &SplitSums, before: &mut Part) {
         let is_timed = !sums.nodes_ns.is_empty();
         self.is_timed &= is_timed;
-        let weights: u64 = fact.nodes.iter().map(|n| n.weight_bytes).sum();
+        let weights: u64 = fact.nodes.iter().map(read_bytes).sum();
         let each = 1.0 / fact.nodes.len().max(1) as f64;
         for (index, node) in fact.nodes.iter().enumerate() {
             *before = part_of(&node.name, *before);
             let ns = if is_timed {
                 sums.nodes_ns.get(index).copied().unwrap_or(0) as f64
             } else if weights > 0 {
-                sums.compute_ns as f64 * (node.weight_bytes as f64 / weights as f64)
+                sums.compute_ns as f64 * (read_bytes(node) as f64 / weights as f64)
             } else {
                 sums.compute_ns as f64 * each
             };
@@ -64,6 +64,11 @@ impl Heat {
     pub(super) fn ns(&self, part: Part) -> f64 {
         self.ns.get(&part).copied().unwrap_or(0.0)
     }
+}
+
+/// Bytes of weights that a node goes through; of a table it reads some rows only.
+fn read_bytes(node: &NodeFact) -> u64 {
+    if node.op == "GET_ROWS" { 0 } else { node.weight_bytes }
 }
 
 /// The part that a node's name tells: `Qcur-12`, `cache_k_l12`, `result_norm`. What tells none

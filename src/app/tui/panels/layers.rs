@@ -238,7 +238,8 @@ fn memory(cx: &Context<'_>, setup: &SetupFact, lines: usize, pen: &mut Pen<'_>) 
     let beside = if has_figures { 106 } else { 36 };
     let width = pen.width().saturating_sub(beside).clamp(4, 60);
     for memory in setup.memory.devices.iter().take(lines) {
-        let parts = parts(memory);
+        let held_bytes = setup.held_bytes(memory);
+        let parts = parts(memory, held_bytes);
         let total = memory.total_bytes.max(parts.iter().sum());
         let mut spans =
             vec![Span::styled(format!("{:<9}", memory.device), device_style(cx, &memory.device))];
@@ -255,17 +256,17 @@ fn memory(cx: &Context<'_>, setup: &SetupFact, lines: usize, pen: &mut Pen<'_>) 
             0 => "unknown".to_string(),
             bytes => Bytes(bytes).to_string(),
         };
-        let is_over = memory.total_bytes > 0 && memory.needed_bytes > memory.total_bytes;
+        let is_over = memory.total_bytes > 0 && held_bytes > memory.total_bytes;
         let role = if is_over { Role::Bad } else { Role::Text };
         let sign = if is_over { "!" } else { " " };
-        spans.push(styled(cx, role, format!("{sign}{} of {of}", Bytes(memory.needed_bytes))));
+        spans.push(styled(cx, role, format!("{sign}{} of {of}", Bytes(held_bytes))));
         if has_figures {
             let detail = format!(
                 "  {} weights, {} KV, {} compute, {} free",
                 Bytes(parts[0]),
                 Bytes(parts[1]),
                 Bytes(parts[2]),
-                Bytes(memory.free_bytes.saturating_sub(memory.needed_bytes))
+                Bytes(memory.free_bytes.saturating_sub(held_bytes))
             );
             spans.push(styled(cx, Role::Dim, detail));
         }
@@ -304,11 +305,11 @@ fn exceptions(cx: &Context<'_>, setup: &SetupFact, pen: &mut Pen<'_>) {
 }
 
 /// Weights, KV cache, compute buffers, and what was used before.
-fn parts(memory: &DeviceMemory) -> [u64; 4] {
+fn parts(memory: &DeviceMemory, held_bytes: u64) -> [u64; 4] {
     [
         memory.weight_bytes,
         memory.kv_bytes,
-        memory.compute_bytes + memory.scratch_bytes,
+        held_bytes.saturating_sub(memory.weight_bytes + memory.kv_bytes),
         memory.total_bytes.saturating_sub(memory.free_bytes),
     ]
 }

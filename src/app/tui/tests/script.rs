@@ -351,6 +351,7 @@ pub(in crate::app::tui) fn setup() -> SetupFact {
         },
         devices: devices(),
         placement: PlacementFacts {
+            layers_asked: None,
             layers_offloaded: 7,
             layers_total: 9,
             limit: Some("Virtual0 has no room for one more layer".to_string()),
