@@ -201,6 +201,21 @@ fn a_server_that_may_sleep_is_not_kept_awake() {
 }
 
 #[test]
+fn a_model_without_a_name_is_called_by_its_file() {
+    let path = "/home/me/models/tiny-Q4_K_M.gguf";
+    let server = Server::start(move |request| match request.path.as_str() {
+        "/health" => Reply::json(&json!({"status": "ok"})),
+        "/props" => Reply::json(&json!({"default_generation_settings": {"n_ctx": 64},
+            "total_slots": 1, "model_path": path, "model_alias": path})),
+        _ => Reply::not_found(),
+    });
+    let mut watched = Watched::start(options(&server.address()));
+    watched.until("up", is(ServerState::Up));
+    let model = watched.session.server.clone().unwrap().models[0].clone();
+    assert_eq!((model.name.as_str(), model.file.as_str()), ("tiny-Q4_K_M.gguf", path));
+}
+
+#[test]
 fn an_ollama_is_joined_with_what_computes_for_it() {
     let child = engines::llama_server_at_work("127.0.0.1:0", false, true);
     let server = engines::ollama(1, 99);

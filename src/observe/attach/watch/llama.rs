@@ -122,15 +122,22 @@ pub(super) fn read_all<'a>(
     Told::sum(&all)
 }
 
+/// The last part of a path of any system.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
 /// The model that a llama-server has loaded.
 fn served(endpoint: &Endpoint) -> Result<ServedModel, HttpError> {
     let props = endpoint.server.props()?;
     // Old builds tell less; what they do tell is worth having.
     let meta = endpoint.server.model().unwrap_or_default();
-    let file_name = props.model_path.rsplit(['/', '\\']).next().unwrap_or_default();
-    let named = [&props.model_alias, &meta.id].into_iter().find(|name| !name.is_empty());
+    let names = [&props.model_alias, &meta.id, &props.model_path];
+    let name = names.into_iter().find(|name| !name.is_empty()).map_or("", String::as_str);
+    // Without a name of its own, a model is called by its whole path.
+    let name = if *name == props.model_path { file_name(name) } else { name };
     Ok(ServedModel {
-        name: named.map_or_else(|| file_name.to_string(), Clone::clone),
+        name: name.to_string(),
         quantization: props.model_file_type.clone().unwrap_or_default(),
         parameters: meta.params,
         bytes: meta.bytes,
