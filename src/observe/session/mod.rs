@@ -32,6 +32,12 @@ pub use series::{Counters, Point, Series};
 pub use stalls::{DeviceSums, On, Stalls};
 pub use sums::{FirstToken, LoadTimings, PhaseParts, PhaseSums, Sums};
 
+/// Names of subjects that are kept: threads come and go.
+const SUBJECTS_MAX: usize = 8192;
+
+/// Absences that are kept, the newest ones.
+const ABSENT_MAX: usize = 1024;
+
 /// Plans that are kept by number, the newest ones.
 const PLANS_MAX: usize = 256;
 
@@ -96,9 +102,7 @@ impl Session {
             }
             Event::Setup(setup) => self.setup = Some(Arc::clone(setup)),
             Event::Server(server) => self.server(server),
-            Event::Subject(fact) => {
-                self.subjects.insert(fact.subject, Arc::clone(fact));
-            }
+            Event::Subject(fact) => self.subject(fact),
             Event::Sample(sample) => {
                 self.present(sample.subject, sample.counter);
                 self.counters.sample(sample);
@@ -106,6 +110,10 @@ impl Session {
             Event::Absent(absent) => {
                 let of = (absent.source, absent.subject, absent.counter);
                 self.absent.insert(of, absent.clone());
+                if self.absent.len() > ABSENT_MAX {
+                    let oldest = self.absent.iter().min_by_key(|(_, a)| a.at_ns).map(|(of, _)| *of);
+                    oldest.map(|of| self.absent.remove(&of));
+                }
             }
             Event::Line(line) => self.log.line(line),
             Event::Request(step) => self.requests.step(step),
@@ -136,6 +144,15 @@ impl Session {
     /// The last value of a counter.
     pub fn value(&self, subject: Subject, counter: Counter) -> Option<f64> {
         self.counters.get(subject, counter).map(|s| s.last().value)
+    }
+
+    /// Keeps what a subject is. Of too many, those stay of which samples are kept.
+    fn subject(&mut self, fact: &Arc<SubjectFact>) {
+        self.subjects.insert(fact.subject, Arc::clone(fact));
+        if self.subjects.len() > SUBJECTS_MAX {
+            let counters = &self.counters;
+            self.subjects.retain(|s, _| *s == fact.subject || counters.of(*s).next().is_some());
+        }
     }
 
     fn server(&mut self, server: &Arc<ServerFact>) {

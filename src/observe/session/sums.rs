@@ -16,6 +16,9 @@ use crate::base::event::{DeviceFact, Event, LoadStage, Phase, PlanFact, Span, Sp
 use super::cuts::Cut;
 use super::stalls::Stalls;
 
+/// Warnings that are kept.
+const WARNINGS_MAX: usize = 256;
+
 /// Spans that wait for their ubatch, at most; more than any graph makes.
 const PENDING_MAX: usize = 1 << 18;
 
@@ -142,7 +145,7 @@ pub struct Sums {
     pub load: LoadTimings,
     /// Text to tokens.
     pub tokenise_ns: u64,
-    /// What makes the figures worse.
+    /// What makes the figures worse; the first ones of very many.
     pub warnings: Vec<String>,
     /// The way to the first token.
     pub first: FirstToken,
@@ -167,7 +170,9 @@ impl Sums {
             Event::Device(device) => self.devices.push(device.clone()),
             Event::Plan(plan) => self.plan(Arc::clone(plan)),
             Event::Span(span) => self.span(span),
-            Event::Warning(warning) => self.warnings.push(warning.text.clone()),
+            Event::Warning(warning) if self.warnings.len() < WARNINGS_MAX => {
+                self.warnings.push(warning.text.clone());
+            }
             // Sums are of spans.
             _ => {}
         }

@@ -85,3 +85,25 @@ fn an_hour_of_ubatches_and_lines_stays_small() {
     session.log.settle();
     assert_eq!(session.log.told().counts.lines, 20_000);
 }
+
+#[test]
+fn threads_that_come_and_go_leave_nothing_behind() {
+    use crate::base::event::{AbsentReason, Warning};
+    let mut session = Session::new();
+    for id in 0..30_000_u32 {
+        let (subject, at_ns) = (Subject::Thread(id), u64::from(id));
+        let (name, details) = (format!("worker {id}"), Vec::new());
+        session.take(&Event::Subject(Arc::new(SubjectFact { subject, name, details })));
+        session.take(&sample(at_ns, subject, Counter::CpuUsed, 0.5));
+        let (source, counter, reason) = (Source::Process, None, AbsentReason::Ended);
+        let (subject, text, hint) = (Some(subject), String::new(), String::new());
+        let absent = Absent { at_ns, source, subject, counter, reason, text, hint };
+        session.take(&Event::Absent(absent));
+        session.take(&Event::Warning(Warning { at_ns, text: format!("odd {id}") }));
+    }
+    assert!(session.subjects.len() <= 8192 && session.counters.subjects().count() <= 4096);
+    assert!(session.absent.len() <= 1024 && session.sums.warnings.len() == 256);
+    // The newest are known by name.
+    assert_eq!(session.name(Subject::Thread(29_999)), Some("worker 29999"));
+    assert!(session.counters.subjects().all(|subject| session.name(subject).is_some()));
+}
