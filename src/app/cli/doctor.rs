@@ -17,7 +17,7 @@ use crate::observe::logs::{Engine, LineId, LogSession, Seen, Setting};
 use crate::observe::session::Session;
 use crate::observe::telemetry::host::Roots;
 
-use super::failure::{EXIT_FINDINGS, Failure};
+use super::failure::{Failure, of_verdict};
 use super::flags::Format;
 use super::{log_source, output};
 
@@ -63,7 +63,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<ExitCode, Failure> {
             output::stdout(doctor_text(&report, style).as_bytes())?;
         }
     }
-    Ok(if report.has_problem() { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
+    Ok(of_verdict(report.verdict))
 }
 
 /// The files of another system.

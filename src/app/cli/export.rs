@@ -9,7 +9,6 @@ use clap::{Args, ValueEnum};
 use crate::observe::record::{Recording, export};
 
 use super::failure::Failure;
-use super::output;
 use super::recording;
 
 /// Arguments of `gpuwhy export`.
@@ -59,14 +58,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
         let mut to = BufWriter::new(io::stdout().lock());
         write(args.to, &mut events, &mut to).and_then(|()| to.flush())?;
     }
-    if let Some(cut) = events.cut() {
-        output::stderr(&format!(
-            "warning: {} breaks off after {} bytes, with {} more that cannot be read\n",
-            args.file.display(),
-            cut.bytes_read,
-            cut.bytes_left
-        ));
-    }
+    recording::tell_cut(&args.file, events.cut());
     Ok(())
 }
 

@@ -4,12 +4,21 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use crate::app::report::Verdict;
 use crate::engine::backend::BadDevice;
 use crate::engine::model::store::StoreError;
 use crate::engine::runtime::RuntimeError;
 
 /// The exit code of findings and regressions.
 pub(super) const EXIT_FINDINGS: u8 = 1;
+
+/// The exit code of a report: a verdict is a problem where a finding is a warning or worse.
+pub(super) fn of_verdict(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Problem => ExitCode::from(EXIT_FINDINGS),
+        Verdict::Benign | Verdict::Unknown => ExitCode::SUCCESS,
+    }
+}
 
 /// The exit code of every error.
 pub(super) const EXIT_ERROR: u8 = 2;

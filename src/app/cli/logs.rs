@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::advise::diagnose::{Diagnosis, Facts, Finding, changes, diagnose};
+use crate::app::report::Table;
 use crate::app::report::log::{
     Redactor, build_log_report, diff_markdown, diff_report, diff_text, log_markdown, log_text,
 };
-use crate::app::report::{Severity, Table, Verdict};
 use crate::observe::logs::LogSession;
 
-use super::failure::{EXIT_FINDINGS, Failure};
+use super::failure::{EXIT_FINDINGS, Failure, of_verdict};
 use super::flags::Format;
 use super::log_source::{self, Look, read};
 use super::output;
@@ -102,9 +102,7 @@ fn report(
             output::stdout(log_text(&report, style).as_bytes())?;
         }
     }
-    let bad = report.verdict == Verdict::Problem
-        && report.findings.iter().any(|f| f.severity != Severity::Info);
-    Ok(if bad { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
+    Ok(of_verdict(report.verdict))
 }
 
 fn compare(args: &LogsArgs, before: &str, after: &str) -> Result<ExitCode, Failure> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::sink::Sink;
 use crate::base::units::Bytes;
-use crate::observe::record::{RecordError, Recorder};
+use crate::observe::record::{Cut, RecordError, Recorder};
 use crate::observe::telemetry::{Sampler, SamplerOptions};
 
 use super::failure::Failure;
@@ -55,6 +55,17 @@ impl Recording {
             let (events, bytes) = (state.events, Bytes(state.bytes));
             output::stderr(&format!("{path}: {events} events, {bytes}\n"));
         }
+    }
+}
+
+/// Says where a recording that was read breaks off.
+pub(super) fn tell_cut(path: &Path, cut: Option<Cut>) {
+    if let Some(Cut { bytes_read, bytes_left }) = cut {
+        output::stderr(&format!(
+            "warning: {} breaks off after {bytes_read} bytes, with {bytes_left} more that cannot be \
+             read\n",
+            path.display()
+        ));
     }
 }
 

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::app::report::attach::attach_report;
-use crate::app::report::{SourceKind, Verdict, markdown, session_report, text};
+use crate::app::report::{SourceKind, markdown, session_report, text};
 use crate::app::tui::{Replay, ThemeChoice};
 use crate::observe::record::Recording;
 use crate::observe::session::Session;
 
-use super::failure::{EXIT_FINDINGS, Failure};
+use super::failure::{Failure, of_verdict};
 use super::flags::Format;
 use super::{attach, dashboard, output, recording};
 
@@ -55,15 +55,10 @@ fn report(args: &ReplayArgs, format: Format) -> Result<ExitCode, Failure> {
     for event in events.by_ref() {
         session.take(&event);
     }
-    if let Some(cut) = events.cut() {
-        let (read, left) = (cut.bytes_read, cut.bytes_left);
-        output::stderr(&format!(
-            "warning: {path} breaks off after {read} bytes, with {left} more that cannot be read\n"
-        ));
-    }
+    recording::tell_cut(&args.file, events.cut());
     if let Some(report) = attach_report(&mut session, SourceKind::Replay) {
         attach::print(format, &report)?;
-        return Ok(attach::exit_code(&report));
+        return Ok(of_verdict(report.verdict));
     }
     let Some(report) = session_report(&mut session, SourceKind::Replay, None) else {
         return Err(Failure::new(format!(
@@ -79,6 +74,5 @@ fn report(args: &ReplayArgs, format: Format) -> Result<ExitCode, Failure> {
             output::stdout(text(&report, style).as_bytes())?;
         }
     }
-    let is_bad = report.verdict == Verdict::Problem;
-    Ok(if is_bad { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS })
+    Ok(of_verdict(report.verdict))
 }

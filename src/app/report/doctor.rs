@@ -97,11 +97,6 @@ fn is_bad(finding: &Finding) -> bool {
 }
 
 impl DoctorReport {
-    /// Whether a script should be told of a problem.
-    pub fn has_problem(&self) -> bool {
-        self.verdict == Verdict::Problem
-    }
-
     /// Takes out what names a person or a machine.
     pub fn redact(&mut self) {
         let mut redactor = Redactor::new();
@@ -114,7 +109,7 @@ impl DoctorReport {
     }
 
     fn verdict_line(&self) -> String {
-        match (self.has_problem(), self.findings.first()) {
+        match (self.verdict == Verdict::Problem, self.findings.first()) {
             (true, Some(first)) => format!("problem: {}", first.title),
             _ => "nothing is wrong that can be seen without running a model".to_string(),
         }

@@ -17,16 +17,16 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::app::report::SourceKind;
 use crate::app::report::attach::{
     AttachReport, ProbeFacts, attach_markdown, attach_report, attach_text,
 };
 use crate::app::report::log::Redactor;
-use crate::app::report::{Severity, SourceKind, Verdict};
 use crate::app::tui::{self, ThemeChoice};
 use crate::base::event::{ServerFact, ServerState};
 
 use super::dashboard;
-use super::failure::{EXIT_FINDINGS, Failure};
+use super::failure::{Failure, of_verdict};
 use super::flags::Format;
 use super::output;
 use super::stop;
@@ -130,14 +130,7 @@ pub(super) fn run(args: &AttachArgs) -> Result<ExitCode, Failure> {
         report.warnings.push(format!("{lost} events came too fast to be taken in"));
     }
     print(args.format(), &report)?;
-    Ok(exit_code(&report))
-}
-
-/// 1 where a finding is a warning or worse.
-pub(super) fn exit_code(report: &AttachReport) -> ExitCode {
-    let bad = report.verdict == Verdict::Problem
-        && report.findings.iter().any(|f| f.severity != Severity::Info);
-    if bad { ExitCode::from(EXIT_FINDINGS) } else { ExitCode::SUCCESS }
+    Ok(of_verdict(report.verdict))
 }
 
 /// Prints a report.
