@@ -20,6 +20,15 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// A number of things: `1 split`, `3 splits`, `2 ubatches`.
+pub fn counted(n: u64, what: &str) -> String {
+    match n {
+        1 => format!("1 {what}"),
+        _ if what.ends_with("ch") => format!("{n} {what}es"),
+        _ => format!("{n} {what}s"),
+    }
+}
+
 /// A text that names no memory size.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no memory size; write it like 512MiB, 12GiB or 1.5GB")]

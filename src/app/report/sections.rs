@@ -1,6 +1,6 @@
 //! The tables of a report, the same for text and Markdown.
 
-use crate::base::units::{Bytes, BytesPerSecond, Nanos};
+use crate::base::units::{Bytes, BytesPerSecond, Nanos, counted};
 
 use super::document::{LayerPlacement, MemoryFacts, Phase, PhaseTimings, Report, SplitReport};
 use super::headline::label;
@@ -21,10 +21,6 @@ pub(super) fn sections(report: &Report) -> Vec<Section> {
     all.extend([nodes(report), layers(report), memory(report), first_token(report)]);
     all.retain(|s| !s.is_empty());
     all
-}
-
-fn plural(n: u64, what: &str) -> String {
-    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
 }
 
 pub(super) fn percent(part: f64, of: f64) -> String {
@@ -64,8 +60,8 @@ fn token_time(report: &Report) -> Section {
     if decode.ubatches > 0 {
         notes.push(format!(
             "{} decoded in {} of {:.1} sequences; {} of the time is accounted for",
-            plural(decode.tokens, "token"),
-            plural(decode.ubatches, "step"),
+            counted(decode.tokens, "token"),
+            counted(decode.ubatches, "step"),
             decode.sequences,
             percent(decode.accounted_share, 1.0)
         ));
@@ -263,7 +259,7 @@ fn memory(report: &Report) -> Section {
     notes.push(format!(
         "context {} tokens for {}, batches of {} in ubatches of {}, keys {}, values {}",
         c.n_ctx,
-        plural(c.n_seq_max, "sequence"),
+        counted(c.n_seq_max, "sequence"),
         c.n_batch,
         c.n_ubatch,
         c.type_k,

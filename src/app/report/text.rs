@@ -15,17 +15,22 @@ const WIDTH: usize = 100;
 pub fn text(report: &Report, style: Style) -> String {
     let mut out = String::new();
     for (label, sentence) in headlines(report) {
-        let indent = " ".repeat(10);
-        let _ = writeln!(out, "{}{}", style.bold(&format!("{label:10}")), wrap(&sentence, &indent));
+        labelled(&mut out, label, &sentence, style);
     }
     for warning in &report.warnings {
-        let _ = writeln!(out, "{}{}", style.bold("warning   "), wrap(warning, &" ".repeat(10)));
+        labelled(&mut out, "warning", warning, style);
     }
     out.push_str(&findings_text(&report.findings, &report.open, "this session", style));
     for section in sections(report) {
         out.push_str(&section.text(style));
     }
     out
+}
+
+/// A sentence beside its label.
+pub(super) fn labelled(out: &mut String, label: &str, sentence: &str, style: Style) {
+    let label = style.bold(&format!("{label:10}"));
+    let _ = writeln!(out, "{label}{}", wrap(sentence, &" ".repeat(10)));
 }
 
 /// Breaks a sentence at spaces; further lines begin with `indent`.

@@ -6,7 +6,7 @@ use crate::app::report::document::Verdict;
 use crate::app::report::findings::{causes, findings_markdown, findings_text};
 use crate::app::report::section::Section;
 use crate::app::report::table::{Style, Table};
-use crate::app::report::text::wrap;
+use crate::app::report::text::labelled;
 use crate::base::units::{Bytes, Nanos};
 
 use super::document::{AttachReport, Figure, ProbeFacts, ServedModelFacts};
@@ -21,11 +21,10 @@ const THREADS_SHOWN: usize = 8;
 pub fn attach_text(report: &AttachReport, style: Style) -> String {
     let mut out = String::new();
     for (label, sentence) in headlines(report) {
-        let indent = " ".repeat(10);
-        let _ = writeln!(out, "{}{}", style.bold(&format!("{label:10}")), wrap(&sentence, &indent));
+        labelled(&mut out, label, &sentence, style);
     }
     for warning in &report.warnings {
-        let _ = writeln!(out, "{}{}", style.bold("warning   "), wrap(warning, &" ".repeat(10)));
+        labelled(&mut out, "warning", warning, style);
     }
     out.push_str(&findings_text(&report.findings, &report.open, SOURCE, style));
     for section in sections(report) {

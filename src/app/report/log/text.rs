@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::app::report::findings::findings_text;
 use crate::app::report::table::Style;
-use crate::app::report::text::wrap;
+use crate::app::report::text::labelled;
 
 use super::document::LogReport;
 use super::prose;
@@ -12,10 +12,7 @@ use super::prose;
 /// The report as text.
 pub fn log_text(report: &LogReport, style: Style) -> String {
     let mut out = String::new();
-    let indent = " ".repeat(10);
-    let mut head = |label: &str, sentence: &str| {
-        let _ = writeln!(out, "{}{}", style.bold(&format!("{label:10}")), wrap(sentence, &indent));
-    };
+    let mut head = |label: &str, sentence: &str| labelled(&mut out, label, sentence, style);
     head("verdict", &prose::verdict(report));
     head("what", &prose::what(report));
     if let Some(requests) = prose::requests(report) {

@@ -12,11 +12,11 @@ use crate::app::tui::theme::Role;
 use crate::base::counter::{Counter, Subject};
 use crate::base::event::Phase;
 use crate::base::stats::quantile;
-use crate::base::units::Nanos;
+use crate::base::units::{Nanos, counted};
 use crate::observe::session::{RecentUbatch, Series, Session};
 
 use super::histogram::{buckets, lines};
-use super::kit::{Pen, percent, plural, raw, styled};
+use super::kit::{Pen, percent, raw, styled};
 use super::lanes::extent;
 use super::observed::{history, is_counter_evidence};
 use super::requests;
@@ -104,7 +104,7 @@ fn occupancy(cx: &Context<'_>, phase: Phase, bar: usize) -> Option<Line<'static>
     let more = format!(
         "; {} in all, {}, {sequences:.1} sequences",
         percent(all),
-        plural(sums.ubatches, "ubatch").replace("ubatchs", "ubatches"),
+        counted(sums.ubatches, "ubatch"),
     );
     spans.push(styled(cx, Role::Dim, more));
     Some(Line::from(spans))
@@ -162,7 +162,7 @@ fn speeds(cx: &Context<'_>) -> Vec<Line<'static>> {
             count += 1;
         }
         let total_ns = super::observed::phase_ns(cx.session, phase);
-        let recent = plural(count, "ubatch").replace("ubatchs", "ubatches");
+        let recent = counted(count, "ubatch");
         Some(Line::from(vec![
             label(cx, "speed"),
             raw(format!("{} {}", phase_label(phase), per_second(tokens, ns))),

@@ -181,11 +181,6 @@ pub(super) fn hertz(hz: f64) -> String {
     if hz >= 1e9 { format!("{:.2} GHz", hz / 1e9) } else { format!("{:.0} MHz", hz / 1e6) }
 }
 
-/// One thing, several things.
-pub(super) fn plural(n: u64, what: &str) -> String {
-    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
-}
-
 /// The style of a device by its name.
 pub(super) fn device_style(cx: &Context<'_>, name: &str) -> Style {
     let devices = &cx.session.sums.devices;

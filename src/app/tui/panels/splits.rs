@@ -10,10 +10,10 @@ use crate::advise::diagnose::Place;
 use crate::app::tui::panel::{Context, Panel, PanelState};
 use crate::app::tui::theme::Role;
 use crate::base::event::{Phase, PlanFact, SplitFact};
-use crate::base::units::{Bytes, BytesPerSecond, Nanos};
+use crate::base::units::{Bytes, BytesPerSecond, Nanos, counted};
 use crate::observe::session::{Cut, CutPhase, InputSums, SplitSums};
 
-use super::kit::{Pen, device, matches, percent, plural, raw, share, styled};
+use super::kit::{Pen, device, matches, percent, raw, share, styled};
 use super::observed::{cut, is_evidence, phase, phase_name, phase_ns, toggle_phase, unit};
 use super::table::{Column, Row, left, rest, right, table, wide};
 use super::{kit, nodes};
@@ -204,7 +204,7 @@ fn heading(cx: &Context<'_>, shown: &Shown<'_>, found: usize) -> Line<'static> {
         Phase::Decode => "per token",
         Phase::Prompt => "in all",
     };
-    let splits = plural(all as u64, "split");
+    let splits = counted(all as u64, "split");
     let count = if found == all { splits } else { format!("{found} of {splits}") };
     let mut line = Line::from(vec![
         styled(cx, Role::Strong, format!("{} ", phase_name(shown.phase))),
@@ -264,7 +264,7 @@ pub(super) fn about(cx: &Context<'_>, shown: &Shown<'_>, index: usize, pen: &mut
     let Some(sums) = shown.sums.splits.get(index) else { return };
     let name = cx.session.device_name(fact.device);
     let weights = fact.nodes.iter().map(|n| n.weight_bytes).sum();
-    let nodes = plural(fact.nodes.len() as u64, "node");
+    let nodes = counted(fact.nodes.len() as u64, "node");
     let mut line = Line::from(vec![
         styled(cx, Role::Strong, format!("#{index} ")),
         device(cx, &name),

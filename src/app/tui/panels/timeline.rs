@@ -13,7 +13,7 @@ use ratatui::text::{Line, Span};
 use crate::app::tui::panel::{Context, Panel, PanelState};
 use crate::app::tui::theme::Role;
 use crate::base::event::{SpanKind, SyncKind};
-use crate::base::units::{Bytes, Nanos};
+use crate::base::units::{Bytes, Nanos, counted};
 use crate::observe::session::RecentUbatch;
 
 use super::kit::{Pen, device_style, raw, styled};
@@ -182,7 +182,7 @@ fn heading(
     window: Window,
 ) -> Line<'static> {
     let kind = if selected.is_prompt() { "prompt" } else { "decode" };
-    let tokens = super::kit::plural(selected.span.tokens.into(), "token");
+    let tokens = counted(selected.span.tokens.into(), "token");
     let took = Nanos(selected.span.duration_ns() as f64);
     let follows = if state.mode & HELD == 0 { "following" } else { "held, f follows" };
     Line::from(vec![
@@ -416,7 +416,7 @@ fn what(
     match span.kind {
         SpanKind::Compute { split, .. } => {
             let Some(fact) = of(split) else { return format!("{name} split {split}") };
-            let nodes = super::kit::plural(fact.nodes.len() as u64, "node");
+            let nodes = counted(fact.nodes.len() as u64, "node");
             format!("{name} split {split}: {nodes}; cut here: {}", fact.cause)
         }
         SpanKind::Wait { split, sync, .. } => {
