@@ -99,7 +99,7 @@ enum Command {
 
 /// Parses `args` (`args[0]` is the program), runs the command and returns the exit code.
 pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let in_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let in_terminal = in_terminal();
     let args = argv::normalise(args, in_terminal);
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
@@ -128,6 +128,12 @@ pub(in crate::app) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode
         Ok(code) => code,
         Err(failure) => failure.report(),
     }
+}
+
+/// Whether a person sits at a terminal on which a dashboard can be drawn.
+fn in_terminal() -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term.is_empty() || term == "dumb");
+    std::io::stdin().is_terminal() && std::io::stdout().is_terminal() && !is_dumb
 }
 
 /// Help and version are no errors; everything else is bad usage.
